@@ -1,0 +1,5 @@
+//! One topic per connection, no envelope.
+
+/// One raw client.
+#[derive(Debug)]
+pub struct Session {}
