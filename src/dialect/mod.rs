@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use crate::topic::history::{HistoryQuery, Order, Recovery};
 use crate::topic::name::TopicName;
 use crate::topic::namespace::Namespaces;
 use crate::topic::publication::{Payload, Position, Publication, Publisher};
@@ -75,26 +76,6 @@ pub enum Action {
     Close(Cause),
 }
 
-/// A part of a topic's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryQuery {
-    /// Most publications to return; 0 asks for the position only.
-    pub limit: usize,
-    /// Only publications after (in reverse: before) this one.
-    pub since: Option<Position>,
-    /// Which end comes first.
-    pub order: Order,
-}
-
-/// The direction in which history is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Oldest first.
-    Forward,
-    /// Newest first.
-    Reverse,
-}
-
 /// What the hub says to a question.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -118,17 +99,6 @@ pub enum Answer {
     },
     /// Not done.
     Refused(Refusal),
-}
-
-/// What became of the wish to recover.
-#[derive(Clone, Debug)]
-pub enum Recovery {
-    /// Nobody asked.
-    NotAsked,
-    /// Everything that was missed, oldest first.
-    Recovered(Vec<Arc<Publication>>),
-    /// History no longer covers it (or the epoch is another): start from `position`.
-    Lost,
 }
 
 /// Why the hub does not do what was asked.
