@@ -13,6 +13,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+pub mod listen;
+pub mod probe;
+mod slots;
+pub mod stats;
+pub mod uring;
+pub mod wakes;
+
+use stats::Stats;
+
 /// Names one connection of one shard in completions.
 ///
 /// A slot is used again after [`Completion::Closed`], then with another generation.
@@ -211,4 +220,7 @@ pub trait Ring {
 
     /// Leases that are out; zero at the end of every turn.
     fn leases_out(&self) -> usize;
+
+    /// What was counted up to the last [`Ring::turn`].
+    fn stats(&self) -> &Stats;
 }

@@ -1,0 +1,72 @@
+//! Listening sockets whose options the accepted sockets inherit.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Unsent bytes above which the kernel does not call a socket writable: what waits longer stays in
+/// our outbox, where it can be conflated or dropped.
+const NOT_SENT_LOWAT_BYTES: u32 = 64 * 1024;
+
+/// Options of a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What the kernel may hold for a peer that does not read (SO_SNDBUF; the kernel doubles it
+    /// for its own needs, and caps it at net.core.wmem_max).
+    pub send_buffer_bytes: usize,
+    /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
+    pub backlog: u16,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { send_buffer_bytes: 256 * 1024, backlog: 4096 }
+    }
+}
+
+/// A listener that shares its address with others of this process (SO_REUSEPORT); TCP_NODELAY and
+/// the bounds of the send buffer pass on to its connections.
+///
+/// Errors: of socket(2), setsockopt(2), bind(2) and listen(2).
+pub fn listen(address: SocketAddr, options: Options) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(options.send_buffer_bytes)?;
+    socket.set_tcp_notsent_lowat(NOT_SENT_LOWAT_BYTES)?;
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog.into())?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_inherit_the_options() {
+        let options = Options { send_buffer_bytes: 32 * 1024, backlog: 8 };
+        let listener = listen(([127, 0, 0, 1], 0).into(), options).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let _client = TcpStream::connect(address).expect("a connection");
+        let (accepted, _) = listener.accept().expect("a connection");
+        let accepted = Socket::from(accepted);
+        assert_eq!(accepted.tcp_nodelay().ok(), Some(true));
+        assert_eq!(accepted.send_buffer_size().ok(), Some(2 * 32 * 1024)); // socket(7): doubled
+        assert_eq!(accepted.tcp_notsent_lowat().ok(), Some(65_536));
+    }
+
+    #[test]
+    fn several_listeners_share_an_address() {
+        let first = listen(([127, 0, 0, 1], 0).into(), Options::default()).expect("a listener");
+        let address = first.local_addr().expect("an address");
+        listen(address, Options::default()).expect("a second listener");
+    }
+}

@@ -1,0 +1,448 @@
+//! The io_uring engine.
+//!
+//! One `io_uring_enter` in a turn: it submits everything, runs the kernel's deferred work and waits.
+//! More only when sends go out in slices, or when the completion queue overflowed.
+
+#![expect(unsafe_code, reason = "descriptors and memory that the kernel is given")]
+
+use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use io_uring::types::{CancelBuilder, Fd};
+use io_uring::{opcode, squeue};
+
+use super::probe::{Feature, Features, StartError, explain, failed, probe};
+use super::slots::{Part, Slots};
+use super::stats::Stats;
+use super::wakes::Wakes;
+use super::{Completion, Errno, Farewell, Fatal, Lease, Ring, Sends, Socket, Token, Wait};
+
+mod buffers;
+mod memory;
+mod queue;
+mod reap;
+pub(in crate::ring) mod setup;
+mod user_data;
+
+use buffers::{Buffers, Sharing};
+use queue::{Pause, Queue};
+pub use setup::{Pool, Settings};
+use user_data::{Kind, UserData};
+
+/// Sends that one enter submits: bounds the time that a fan-out keeps received bytes waiting.
+const SENDS_PER_ENTER: usize = 1024;
+/// Bytes of one send; the kernel silently sends less from about 2 GiB on.
+const SEND_BYTES_MAX: usize = 1 << 30;
+/// A send of a turn: tried once; WAITALL is what makes a short one a reported failure.
+const SEND_NOW: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// Enters that a ring which is dropped spends on getting its operations back.
+const LAST_ENTERS_MAX: usize = 1000;
+
+/// What a ring is made with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Listening sockets; completions name them by their index. Made blocking.
+    pub listeners: Vec<OwnedFd>,
+    /// The thread that the ring belongs to, an index into `wakes`.
+    pub node: usize,
+    /// Every thread's wake-up channel.
+    pub wakes: Arc<Wakes>,
+}
+
+/// The ring of one shard, tied to the thread that made it.
+///
+/// Sockets that were not given to [`Ring::close`] stay open when it is dropped.
+pub struct Uring {
+    queue: Queue,
+    // Both are leaked when the kernel may still use them after the drop.
+    buffers: ManuallyDrop<Buffers>,
+    owned: ManuallyDrop<Owned>,
+    slots: Slots,
+    features: Features,
+    listeners: Vec<OwnedFd>,
+    node: usize,
+    wakes: Arc<Wakes>,
+    /// Operations whose last completion is to come.
+    in_flight: usize,
+    now: Instant,
+    stats: Stats,
+    /// A ring's queues belong to one thread (SINGLE_ISSUER).
+    _thread: std::marker::PhantomData<*const ()>,
+}
+
+/// The bytes of owned sends.
+#[derive(Debug, Default)]
+struct Owned {
+    bytes: Vec<Bytes>,
+    vacant: Vec<u32>,
+}
+
+impl Uring {
+    /// A ring for the calling thread; other threads cannot use it.
+    ///
+    /// Errors: why the kernel does not give one.
+    pub fn new(settings: &Settings, parts: Parts) -> Result<Self, StartError> {
+        let features = probe(settings)?;
+        let ring = setup::open(settings, features).map_err(|error| explain(&error, settings))?;
+        let (pool, sharing) = if features.has(Feature::IncrementalBuffers) {
+            (settings.shared_buffers, Sharing::Incremental)
+        } else {
+            (settings.whole_buffers, Sharing::Whole)
+        };
+        let buffers = Buffers::register(&ring, pool, sharing)
+            .map_err(|error| failed("registering buffers", &error))?;
+        let mut queue = Queue::new(ring);
+        if features.has(Feature::RegisteredRing) {
+            queue.register_fd().map_err(|error| failed("registering the ring", &error))?;
+        }
+        if features.has(Feature::Restrictions) {
+            setup::restrict(queue.ring()).map_err(|error| failed("restricting", &error))?;
+            setup::enable(queue.ring()).map_err(|error| failed("enabling", &error))?;
+            self_test(&mut queue)?;
+        }
+        parts.listeners.iter().try_for_each(make_blocking)?;
+        if features.has(Feature::MsgRing) {
+            parts.wakes.set_ring(parts.node, Some(queue.fd()));
+        }
+        let mut ring = Self {
+            queue,
+            buffers: ManuallyDrop::new(buffers),
+            owned: ManuallyDrop::default(),
+            slots: Slots::default(),
+            features,
+            listeners: parts.listeners,
+            node: parts.node,
+            wakes: parts.wakes,
+            in_flight: 0,
+            now: read_clock(),
+            stats: Stats::default(),
+            _thread: std::marker::PhantomData,
+        };
+        ring.count();
+        ring.watch_eventfd();
+        Ok(ring)
+    }
+
+    /// The optional features in use.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Queues an operation that points to no memory and has a last completion.
+    fn start(&mut self, entry: squeue::Entry, user_data: UserData) {
+        self.in_flight += 1;
+        // SAFETY: `push` wants memory that entries point to kept: the callers' entries have none.
+        unsafe { self.queue.push(&[entry.user_data(user_data.encode())]) }
+    }
+
+    fn watch_eventfd(&mut self) {
+        let eventfd = Fd(self.wakes.eventfd(self.node).as_raw_fd());
+        let readable = u32::try_from(libc::POLLIN).expect("a small flag");
+        let poll = opcode::PollAdd::new(eventfd, readable).multi(true).build();
+        self.start(poll, UserData::of_index(Kind::Eventfd, self.node));
+    }
+
+    /// Arms accepting without looking at who asks.
+    fn arm_accept(&mut self, listener: usize) {
+        let fd = Fd(self.listeners[listener].as_raw_fd());
+        let accept = if self.features.has(Feature::MultishotAccept) {
+            opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
+        } else {
+            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
+                .flags(libc::SOCK_CLOEXEC)
+                .build()
+        };
+        self.start(accept, UserData::of_index(Kind::Accept, listener));
+    }
+
+    fn cancel(&mut self, target: UserData, own: UserData) {
+        self.start(opcode::AsyncCancel::new(target.encode()).build(), own);
+    }
+
+    fn cancel_receive_again(&mut self, token: Token) {
+        self.slots.begin(token, Part::CancelReceive);
+        let target = UserData::of_token(Kind::Receive, token);
+        self.cancel(target, UserData::of_token(Kind::CancelReceive, token));
+    }
+
+    /// Queues a turn's sends; all but the last slice are submitted.
+    fn send_now<S: Sends>(&mut self, sends: &S) {
+        for index in 0..sends.len() {
+            if index > 0 && index % SENDS_PER_ENTER == 0 {
+                self.queue.enter(Pause::No);
+            }
+            let (socket, bytes) = sends.get(index);
+            assert!(!bytes.is_empty());
+            assert!(bytes.len() <= SEND_BYTES_MAX);
+            #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+            let len = bytes.len() as u32;
+            let send = opcode::Send::new(Fd(socket.0), bytes.as_ptr(), len)
+                .flags(SEND_NOW)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS)
+                .user_data(UserData::of_send(index).encode());
+            // SAFETY: `push` wants the bytes kept until the entry is submitted (DONTWAIT: the
+            // kernel reads them while it consumes the entry, never later). `sends` is borrowed
+            // until `turn` returns, which it does when everything is submitted or the queue broken;
+            // `Unsent` breaks the queue when a panic of `sends` leaves earlier.
+            unsafe { self.queue.push(&[send]) }
+        }
+    }
+
+    fn count(&mut self) {
+        self.stats = self.queue.stats;
+        self.stats.buffers_free = self.buffers.free();
+    }
+}
+
+/// The time. The only place where a shard's clock is read.
+#[expect(clippy::disallowed_methods, reason = "the ring is the shard's clock")]
+fn read_clock() -> Instant {
+    Instant::now()
+}
+
+fn make_blocking(listener: &OwnedFd) -> Result<(), StartError> {
+    // An accept on a nonblocking listener would be refused (EAGAIN) instead of waiting.
+    let make = || {
+        let flags = rustix::fs::fcntl_getfl(listener)?;
+        rustix::fs::fcntl_setfl(listener, flags - rustix::fs::OFlags::NONBLOCK)
+    };
+    make().map_err(|errno| failed("making a listener blocking", &errno.into()))
+}
+
+/// Sees whether the ring refuses an operation that is not on the list.
+fn self_test(queue: &mut Queue) -> Result<(), StartError> {
+    let path = c"/";
+    let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).flags(libc::O_RDONLY);
+    let user_data = UserData::of_index(Kind::SelfTest, 0).encode();
+    // SAFETY: `push` wants what the entry points to kept: the path is a constant.
+    unsafe { queue.push(&[open.build().user_data(user_data)]) }
+    queue.enter(Pause::For(Duration::from_secs(1)));
+    let reaped = queue.take_reaped();
+    let refused = matches!(reaped.as_slice(), [only] if only.result == -libc::EACCES);
+    queue.reuse(reaped);
+    let error =
+        || failed("testing the restrictions", &std::io::Error::from_raw_os_error(libc::EIO));
+    refused.then_some(()).ok_or_else(error)
+}
+
+impl Ring for Uring {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn accept(&mut self, listener: usize) {
+        self.arm_accept(listener);
+    }
+
+    fn cancel_accept(&mut self, listener: usize) {
+        let target = UserData::of_index(Kind::Accept, listener);
+        self.cancel(target, UserData::of_index(Kind::CancelAccept, listener));
+    }
+
+    fn receive(&mut self, socket: Socket, token: Token) {
+        self.slots.begin(token, Part::Receive);
+        let receive = opcode::RecvMulti::new(Fd(socket.0), buffers::GROUP).build();
+        self.start(receive, UserData::of_token(Kind::Receive, token));
+    }
+
+    fn cancel_receive(&mut self, _socket: Socket, token: Token) {
+        if self.slots.has(token, Part::Receive) && !self.slots.has(token, Part::CancelReceive) {
+            self.cancel_receive_again(token);
+        }
+    }
+
+    fn send_owned(&mut self, socket: Socket, token: Token, bytes: Bytes) {
+        assert!(!bytes.is_empty());
+        assert!(bytes.len() <= SEND_BYTES_MAX);
+        self.slots.begin(token, Part::Send);
+        #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+        let send = opcode::Send::new(Fd(socket.0), bytes.as_ptr(), bytes.len() as u32)
+            .flags(libc::MSG_NOSIGNAL)
+            .build()
+            .user_data(UserData::of_token(Kind::SendOwned, token).encode());
+        let index = self.owned.keep(bytes);
+        self.slots.set_send(token, index);
+        self.in_flight += 1;
+        // SAFETY: `push` wants the bytes kept until the last completion: `owned` holds a reference
+        // to them (whose address does not change) until `reap` sees that completion; and `drop`
+        // leaks `owned` when it never came.
+        unsafe { self.queue.push(&[send]) }
+    }
+
+    fn shutdown(&mut self, socket: Socket) {
+        // ENOTCONN: the peer has reset the connection, so there is nobody to tell.
+        rustix::net::shutdown(borrow(&socket), rustix::net::Shutdown::Write).unwrap_or_default();
+    }
+
+    fn close(&mut self, socket: Socket, token: Token, farewell: Farewell) {
+        if farewell == Farewell::Reset {
+            // It fails only on what is not a socket, and then there is no peer to reset.
+            rustix::net::sockopt::set_socket_linger(borrow(&socket), Some(Duration::ZERO))
+                .unwrap_or_default();
+        }
+        let close = opcode::Close::new(Fd(socket.0))
+            .build()
+            .user_data(UserData::of_token(Kind::Close, token).encode());
+        if self.slots.begin_close(token).is_empty() {
+            self.in_flight += 1;
+            // SAFETY: `push` wants memory kept: a close has none.
+            unsafe { self.queue.push(&[close]) }
+            return;
+        }
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(socket.0)).all())
+            .build()
+            .flags(squeue::Flags::IO_HARDLINK)
+            .user_data(UserData::of_token(Kind::CancelAll, token).encode());
+        self.in_flight += 2;
+        // SAFETY: `push` wants memory kept: neither has any.
+        unsafe { self.queue.push(&[cancel, close]) }
+    }
+
+    fn peer(&self, socket: Socket) -> Option<SocketAddr> {
+        let address = rustix::net::getpeername(borrow(&socket)).ok().flatten()?;
+        SocketAddr::try_from(address).ok()
+    }
+
+    fn wake(&mut self, node: usize) {
+        self.queue.stats.wakes_sent += 1;
+        let ring = self.features.has(Feature::MsgRing).then(|| self.wakes.ring(node)).flatten();
+        let Some(fd) = ring else { return self.wakes.notify(node) };
+        let woken = UserData::of_index(Kind::Woken, self.node).encode();
+        let wake = opcode::MsgRingData::new(Fd(fd), 0, woken, None)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(UserData::of_index(Kind::Wake, node).encode());
+        // SAFETY: `push` wants memory kept: the entry has none.
+        unsafe { self.queue.push(&[wake]) }
+    }
+
+    fn turn<S: Sends>(
+        &mut self,
+        sends: &S,
+        wait: Wait,
+        completions: &mut Vec<Completion>,
+    ) -> Result<(), Fatal> {
+        assert_eq!(self.buffers.leases(), 0, "a lease outlived its turn");
+        let unsent = Unsent(self);
+        unsent.0.send_now(sends);
+        let pause = if unsent.0.queue.is_idle() { pause(wait) } else { Pause::No };
+        unsent.0.queue.enter(pause);
+        unsent.0.queue.settle();
+        unsent.disarm();
+        self.handle_reaped(completions);
+        self.now = read_clock();
+        self.count();
+        self.queue.broken().map_or(Ok(()), Err)
+    }
+
+    fn bytes(&mut self, lease: &Lease) -> &mut [u8] {
+        self.buffers.bytes(lease)
+    }
+
+    fn release(&mut self, lease: Lease) {
+        self.buffers.release(lease);
+    }
+
+    fn leases_out(&self) -> usize {
+        self.buffers.leases()
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.stats
+    }
+}
+
+/// A ring with entries that point to memory of the turn: broken when dropped, so that they are
+/// never submitted later.
+struct Unsent<'a>(&'a mut Uring);
+
+impl Unsent<'_> {
+    fn disarm(self) {
+        debug_assert!(self.0.queue.broken().is_some() || self.0.queue.is_submitted());
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        self.0.queue.break_with(Fatal(Errno(libc::ECANCELED)));
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        self.wakes.set_ring(self.node, None);
+        let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+        self.start(everything, UserData::of_index(Kind::CancelRing, 0));
+        let mut completions = Vec::new();
+        for _ in 0..LAST_ENTERS_MAX {
+            if self.in_flight == 0 || self.queue.broken().is_some() {
+                break;
+            }
+            self.queue.enter(Pause::For(Duration::from_millis(10)));
+            self.handle_reaped(&mut completions);
+            completions.drain(..).for_each(|completion| self.discard(completion));
+        }
+        if self.in_flight == 0 {
+            // SAFETY: `ManuallyDrop::drop` wants the value not used again: nothing of the ring is
+            // in flight, so the kernel does not, and `self` is going.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) }
+            // SAFETY: as above.
+            unsafe { ManuallyDrop::drop(&mut self.owned) }
+        }
+    }
+}
+
+impl Owned {
+    /// Keeps the bytes; returns where.
+    fn keep(&mut self, bytes: Bytes) -> u32 {
+        if let Some(index) = self.vacant.pop() {
+            self.bytes[index as usize] = bytes;
+            return index;
+        }
+        self.bytes.push(bytes);
+        u32::try_from(self.bytes.len() - 1).expect("at most one for each slot")
+    }
+
+    /// Lets the bytes go.
+    fn drop_at(&mut self, index: u32) {
+        self.bytes[index as usize] = Bytes::new();
+        self.vacant.push(index);
+    }
+}
+
+fn pause(wait: Wait) -> Pause {
+    match wait {
+        Wait::No => Pause::No,
+        Wait::Forever => Pause::Forever,
+        Wait::Until(deadline) => match deadline.saturating_duration_since(read_clock()) {
+            Duration::ZERO => Pause::No,
+            duration => Pause::For(duration),
+        },
+    }
+}
+
+/// The socket's descriptor, for one system call.
+fn borrow(socket: &Socket) -> BorrowedFd<'_> {
+    let fd: RawFd = socket.0;
+    // SAFETY: `borrow_raw` wants a descriptor that stays open for the borrow: a `Socket` is made
+    // only for an accepted descriptor, and it is open until the caller gives it to `close`; a caller
+    // that uses one later breaks the trait's contract, and gets EBADF or another's socket, no worse.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// The socket as a descriptor that closes itself.
+fn own(socket: Socket) -> OwnedFd {
+    use std::os::fd::FromRawFd;
+    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else closes: the caller has just
+    // been given it by accept and hands it on to nobody.
+    unsafe { OwnedFd::from_raw_fd(socket.0) }
+}
+
+#[cfg(test)]
+mod tests;
