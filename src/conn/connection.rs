@@ -60,6 +60,15 @@ struct LastWords {
     discarded: usize,
 }
 
+/// Whether there is room for one more connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is.
+    Free,
+    /// There is none: its request is answered with 503.
+    Full,
+}
+
 /// What the socket is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -82,9 +91,9 @@ pub enum Leave {
 
 impl Connection {
     /// A connection that has just been accepted by listener number `listener`.
-    pub fn new(listener: u16, now: Instant, settings: &Settings) -> Self {
+    pub fn new(listener: u16, room: Room, now: Instant, settings: &Settings) -> Self {
         Self {
-            phase: Phase::Head(Head::new(now + settings.head_timeout)),
+            phase: Phase::Head(Head::new(now + settings.head_timeout, room)),
             ending: Ending::default(),
             protocol: None,
             carry: Vec::new(),

@@ -24,6 +24,9 @@ pub mod outbox;
 pub mod route;
 mod upgrade;
 
+/// Every reason for which a connection refuses a request that reads well.
+pub const REFUSAL_REASONS: &[&str] = upgrade::REASONS;
+
 /// Settings of connections.
 #[derive(Clone, Debug)]
 pub struct Settings {

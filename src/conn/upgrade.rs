@@ -15,6 +15,7 @@ use crate::topic::name::TopicName;
 use crate::ws::handshake::{self, AcceptKey, Upgrade, accept_response};
 
 use super::Context;
+use super::connection::Room;
 use super::route::Route;
 
 /// The subprotocol that Centrifugo clients may offer for JSON.
@@ -30,6 +31,7 @@ const RETRY_AFTER_SECONDS: u64 = 2;
 #[derive(Debug)]
 pub(super) struct Head {
     scanner: HeadScanner,
+    room: Room,
     pub(super) deadline: Instant,
 }
 
@@ -64,8 +66,8 @@ struct Refused {
 }
 
 impl Head {
-    pub(super) fn new(deadline: Instant) -> Self {
-        Self { scanner: HeadScanner::default(), deadline }
+    pub(super) fn new(deadline: Instant, room: Room) -> Self {
+        Self { scanner: HeadScanner::default(), room, deadline }
     }
 
     /// Reads the head at the front of `input`, which holds all bytes received so far; returns how many
@@ -106,6 +108,9 @@ impl Head {
     ) -> Result<Step, Refused> {
         let request = RequestHead::parse(head, &cx.settings.head)?;
         request.require_get()?;
+        if self.room == Room::Full {
+            return Err(UNAVAILABLE);
+        }
         let path = request.target().path();
         let route = cx.settings.routes.find(path).ok_or(NO_ROUTE)?;
         if route == Route::Page {
@@ -227,7 +232,7 @@ const PROTOBUF: Refused = Refused {
 };
 
 /// Reasons of this file, for the labels of metrics.
-pub(crate) const REASONS: &[&str] = &[
+pub(super) const REASONS: &[&str] = &[
     "head_timeout",
     NO_ROUTE.reason,
     BAD_TOPIC.reason,

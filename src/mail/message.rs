@@ -130,6 +130,8 @@ pub enum Reply {
     Granted {
         /// To what.
         topic: TopicName,
+        /// In which form.
+        form: u8,
         /// The newest publication before the first delivery; `None` without positions.
         position: Option<Position>,
         /// What became of the wish to recover.

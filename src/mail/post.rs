@@ -81,7 +81,7 @@ impl Post {
     }
 
     /// The oldest request from thread `from`, left in the lane.
-    pub fn peek_request(&mut self, from: usize) -> Option<&Request> {
+    pub fn peek_request(&self, from: usize) -> Option<&Request> {
         self.requests_in[from].peek().ok()
     }
 

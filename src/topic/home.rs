@@ -73,6 +73,7 @@ pub struct Homes {
     created: u64,
     swept: usize,
     history_bytes: usize,
+    history_len: usize,
 }
 
 #[derive(Debug)]
@@ -99,6 +100,7 @@ impl Homes {
             created: 0,
             swept: 0,
             history_bytes: 0,
+            history_len: 0,
         }
     }
 
@@ -115,6 +117,11 @@ impl Homes {
     /// Payload bytes in all histories.
     pub fn history_bytes(&self) -> usize {
         self.history_bytes
+    }
+
+    /// Publications in all histories.
+    pub fn history_len(&self) -> usize {
+        self.history_len
     }
 
     /// Each topic with its number of subscribers.
@@ -175,11 +182,11 @@ impl Homes {
             return Ok(Arc::new(number(draft, None)));
         }
         topic.top += 1;
-        let before = topic.history.bytes();
+        let before = Weight::of(&topic.history);
         let publication = Arc::new(number(draft, Some(topic.top)));
         topic.history.push(Arc::clone(&publication), namespace, now);
-        let after = topic.history.bytes();
-        self.history_bytes = self.history_bytes + after - before;
+        let after = Weight::of(&topic.history);
+        self.weigh(before, after);
         Ok(publication)
     }
 
@@ -225,15 +232,15 @@ impl Homes {
             self.swept = (self.swept + 1) % self.topics.len();
             let Some(topic) = &mut self.topics[self.swept] else { continue };
             let Some(namespace) = namespace_of(&topic.name) else { continue };
-            self.history_bytes -= topic.history.bytes();
+            let before = Weight::of(&topic.history);
             topic.history.expire(namespace, now);
-            self.history_bytes += topic.history.bytes();
+            let after = Weight::of(&topic.history);
             let quiet = now.saturating_duration_since(topic.touched);
-            if topic.interests.is_empty()
+            let is_dead = topic.interests.is_empty()
                 && topic.history.is_empty()
-                && (namespace.mode == Mode::Live || quiet >= namespace.history_age)
-                && let Ok(index) = u32::try_from(self.swept)
-            {
+                && (namespace.mode == Mode::Live || quiet >= namespace.history_age);
+            self.weigh(before, after);
+            if is_dead && let Ok(index) = u32::try_from(self.swept) {
                 self.remove(index);
             }
         }
@@ -255,9 +262,11 @@ impl Homes {
             None => self.create(name, namespace, now)?,
         };
         let topic = self.topics[index as usize].as_mut().ok_or(HomeError::TopicsExhausted)?;
-        self.history_bytes -= topic.history.bytes();
+        let before = Weight::of(&topic.history);
         topic.history.expire(namespace, now);
-        self.history_bytes += topic.history.bytes();
+        let after = Weight::of(&topic.history);
+        self.history_bytes = self.history_bytes + after.bytes - before.bytes;
+        self.history_len = self.history_len + after.len - before.len;
         Ok(topic)
     }
 
@@ -300,12 +309,30 @@ impl Homes {
         Ok(index)
     }
 
+    fn weigh(&mut self, before: Weight, after: Weight) {
+        self.history_bytes = self.history_bytes + after.bytes - before.bytes;
+        self.history_len = self.history_len + after.len - before.len;
+    }
+
     fn remove(&mut self, index: u32) {
         if let Some(topic) = self.topics[index as usize].take() {
-            self.history_bytes -= topic.history.bytes();
+            self.weigh(Weight::of(&topic.history), Weight::default());
             self.by_name.remove(&topic.name);
             self.vacant.push(index);
         }
+    }
+}
+
+/// What a history weighs on the ledger.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weight {
+    bytes: usize,
+    len: usize,
+}
+
+impl Weight {
+    fn of(history: &History) -> Self {
+        Self { bytes: history.bytes(), len: history.len() }
     }
 }
 

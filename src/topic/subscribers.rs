@@ -26,10 +26,8 @@ pub struct Membership {
 /// How far a subscription has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembershipState {
-    /// The home has been asked.
-    Pending,
-    /// The home has been asked and the subscriber has changed its mind.
-    Leaving,
+    /// The home has been asked, with this ticket.
+    Pending(u32),
     /// In the list, at this index.
     Joined(u32),
 }
