@@ -244,7 +244,7 @@ fn purity(tree: &Tree) -> Violations {
                     after.is_empty() || after.starts_with("::") || banned.starts_with("std::net::")
                 })
             };
-            if IMPURE.iter().any(|banned| is_impure(banned)) {
+            if IMPURE.iter().any(is_impure) {
                 let line = path.line;
                 violations.push(format!("{file}:{line}: `{room}` is pure and names `{full}`"));
             }
