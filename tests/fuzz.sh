@@ -13,8 +13,11 @@ passed=0
 mapfile -t targets < <(cargo +nightly fuzz list)
 for target in "${targets[@]}"; do
   echo "== $target"
-  mkdir -p "fuzz/corpus/$target"
-  if ! cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048; then
+  # New inputs go under target/; the seeds of the repository are only read.
+  corpora=("target/fuzz-corpus/$target")
+  mkdir -p "${corpora[0]}"
+  [ ! -d "fuzz/corpus/$target" ] || corpora+=("fuzz/corpus/$target")
+  if ! cargo +nightly fuzz run "$target" "${corpora[@]}" -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048; then
     echo "$target: the input is in fuzz/artifacts/$target"
     echo "$passed passed, 1 failed"
     exit 1
