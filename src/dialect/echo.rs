@@ -5,12 +5,12 @@ use super::frame::{self, Opcode};
 
 /// Answers a text message.
 pub(super) fn message_text(text: &[u8], cx: &mut Context<'_>) {
-    frame::push_frame(cx.frames, Opcode::Text, text);
+    frame::encode_frame(cx.frames, Opcode::Text, text);
 }
 
 /// Answers a binary message.
 pub(super) fn message_binary(bytes: &[u8], cx: &mut Context<'_>) {
-    frame::push_frame(cx.frames, Opcode::Binary, bytes);
+    frame::encode_frame(cx.frames, Opcode::Binary, bytes);
 }
 
 #[cfg(test)]

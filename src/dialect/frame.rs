@@ -21,7 +21,7 @@ pub(super) const fn header_len(payload_len: usize) -> usize {
 }
 
 /// Appends the header of a frame with `payload_len` bytes.
-pub(super) fn push_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
+pub(super) fn encode_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
     const FIN: u8 = 0x80;
     out.push(FIN | opcode as u8);
     if let Some(short) = u8::try_from(payload_len).ok().filter(|&len| len <= 125) {
@@ -36,8 +36,8 @@ pub(super) fn push_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize)
 }
 
 /// Appends one whole frame.
-pub(super) fn push_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
-    push_header(out, opcode, payload.len());
+pub(super) fn encode_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    encode_header(out, opcode, payload.len());
     out.extend_from_slice(payload);
 }
 
@@ -56,7 +56,7 @@ mod tests {
         ];
         for (len, header) in cases {
             let mut out = Vec::new();
-            push_header(&mut out, Opcode::Text, len);
+            encode_header(&mut out, Opcode::Text, len);
             assert_eq!(out, header);
             assert_eq!(header_len(len), header.len());
         }
@@ -65,8 +65,8 @@ mod tests {
     #[test]
     fn a_hello_is_the_example_of_the_rfc() {
         let mut out = Vec::new();
-        push_frame(&mut out, Opcode::Text, b"Hello");
-        push_frame(&mut out, Opcode::Ping, b"");
+        encode_frame(&mut out, Opcode::Text, b"Hello");
+        encode_frame(&mut out, Opcode::Ping, b"");
         assert_eq!(out, [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x89, 0x00]); // RFC 6455 §5.7
     }
 }

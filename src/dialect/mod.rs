@@ -270,7 +270,7 @@ impl Session {
     /// Writes a ping; to be called when the keepalive says [`keepalive::Due::Ping`].
     pub fn ping(&mut self, cx: &mut Context<'_>) {
         match self {
-            Self::Raw(_) | Self::Echo => frame::push_frame(cx.frames, Opcode::Ping, b""),
+            Self::Raw(_) | Self::Echo => frame::encode_frame(cx.frames, Opcode::Ping, b""),
             Self::Centrifuge(session) => session.ping(cx),
         }
     }

@@ -153,9 +153,9 @@ impl Session {
         match (&self.phase, self.pings) {
             (Phase::Greeting { .. }, _) => cx.keepalive.answered(cx.settings.centrifuge.ping),
             (Phase::Open(_), Pings::Messages) => {
-                frame::push_frame(cx.frames, Opcode::Text, b"{}");
+                frame::encode_frame(cx.frames, Opcode::Text, b"{}");
             }
-            (Phase::Open(_), Pings::Frames) => frame::push_frame(cx.frames, Opcode::Ping, b""),
+            (Phase::Open(_), Pings::Frames) => frame::encode_frame(cx.frames, Opcode::Ping, b""),
         }
     }
 
@@ -410,7 +410,7 @@ fn close(cause: Cause, cx: &mut Context<'_>) -> Proceed {
 fn flush(cx: &mut Context<'_>) {
     let replies = &mut cx.scratch.replies;
     if !replies.is_empty() {
-        frame::push_frame(cx.frames, Opcode::Text, replies);
+        frame::encode_frame(cx.frames, Opcode::Text, replies);
         replies.clear();
     }
 }

@@ -191,9 +191,8 @@ mod tests {
             let space = "[ \t\r]{0,2}";
             prop_oneof![
                 (space, prop::collection::vec(inner.clone(), 0..4)).prop_map(|(space, items)| {
-                    format!("[{space}{}{space}]", items.join(&space))
-                        .replace(&space, &format!("{space},{space}"))
-                        .replacen(&format!("[{space},"), "[", 1)
+                    let items = items.iter().map(|item| format!("{space}{item}{space}"));
+                    format!("[{}]", items.collect::<Vec<_>>().join(","))
                 }),
                 (space, prop::collection::vec(("[a\"\\\\]{0,2}", inner), 0..4)).prop_map(
                     |(space, members)| {
