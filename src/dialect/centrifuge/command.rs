@@ -316,3 +316,205 @@ fn unsigned<T: TryFrom<u64>>(value: Value<'_, '_>) -> Result<T, Malformed> {
 fn kind(value: Value<'_, '_>) -> Result<Kind, Malformed> {
     Ok(if unsigned::<u32>(value)? == 0 { Kind::Stream } else { Kind::Other })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Line, Malformed> {
+        parse(line.as_bytes(), &mut Scratch::default())
+    }
+
+    fn topic(name: &str) -> Channel {
+        Ok(TopicName::new(name).unwrap())
+    }
+
+    #[test]
+    fn parameters_are_read() {
+        let subscribe = concat!(
+            r#"{"id":4294967295,"subscribe":{"channel":"c","token":"t","data":{"channel":"x"},"#,
+            r#""positioned":true,"recoverable":true,"join_leave":false,"recover":true,"#,
+            r#""offset":18446744073709551615,"epoch":"e","flag":3,"type":1,"delta":"fossil","#,
+            r#""tf":{"key":"k"},"something":"new"}}"#
+        );
+        let method = Method::Subscribe(Subscribe {
+            channel: topic("c"),
+            token: Token::Present,
+            since: Some(Position { offset: u64::MAX, epoch: Epoch::new("e") }),
+            unrecovered: Unrecovered::Reject,
+            kind: Kind::Other,
+        });
+        assert_eq!(read(subscribe), Ok(Line::Command { id: u32::MAX, method }));
+    }
+
+    #[test]
+    fn null_stands_for_nothing() {
+        let history = concat!(
+            r#"{"id":1,"history":{"channel":"c","limit":null,"since":{"offset":null,"epoch":null},"#,
+            r#""reverse":null}}"#
+        );
+        let method = Method::History(History {
+            channel: topic("c"),
+            limit: 0,
+            since: Some(Position { offset: 0, epoch: Epoch::new("") }),
+            reverse: false,
+        });
+        assert_eq!(read(history), Ok(Line::Command { id: 1, method }));
+        let connect = r#"{"id":1,"connect":{"token":null,"data":null,"subs":null,"headers":null}}"#;
+        let method = Method::Connect(Token::Absent);
+        assert_eq!(read(connect), Ok(Line::Command { id: 1, method }));
+    }
+
+    #[test]
+    fn escaped_names_mean_the_same() {
+        let line = r#"{"id":1,"p\u0075blish":{"ch\u0061nnel":"\u0063","d\u0061ta":"\u0064"}}"#;
+        let method = Method::Publish(Publish {
+            channel: topic("c"),
+            data: Some(Payload::Json(br#""\u0064""#.as_slice().into())),
+            kind: Kind::Stream,
+        });
+        assert_eq!(read(line), Ok(Line::Command { id: 1, method }));
+    }
+
+    #[test]
+    fn a_carriage_return_in_data_becomes_a_space() {
+        let line = "{\"id\":1,\"publish\":{\"channel\":\"c\",\"data\":[\r1]}}\r";
+        let Ok(Line::Command { method: Method::Publish(publish), .. }) = read(line) else {
+            panic!()
+        };
+        assert_eq!(publish.data, Some(Payload::Json(b"[ 1]".as_slice().into())));
+    }
+
+    #[test]
+    fn pongs_and_sends_need_no_id() {
+        for pong in ["{}", " { } ", r#"{"id":0}"#] {
+            assert_eq!(read(pong), Ok(Line::Pong), "{pong}");
+        }
+        assert_eq!(read(r#"{"send":{}}"#), Ok(Line::Send));
+        assert_eq!(read(r#"{"id":3,"send":{"data":1}}"#), Ok(Line::Send));
+    }
+
+    #[test]
+    fn names_must_not_come_twice() {
+        let lines = [
+            r#"{"id":1,"id":1,"rpc":{}}"#,
+            r#"{"id":1,"rpc":{},"rpc":{}}"#,
+            r#"{"id":1,"publish":{"channel":"c","data":1},"subscribe":{"channel":"c"}}"#,
+            r#"{"id":1,"publish":{"channel":"c","channel":"c","data":1}}"#,
+            r#"{"id":1,"publish":{"channel":"c","data":1,"data":1}}"#,
+            r#"{"id":1,"publish":{"channel":"c","data":1,"d\u0061ta":1}}"#,
+            r#"{"id":1,"connect":{"token":"","token":""}}"#,
+            r#"{"id":1,"subscribe":{"channel":"c","offset":1,"offset":1}}"#,
+            r#"{"id":1,"history":{"channel":"c","since":{"epoch":"e","epoch":"e"}}}"#,
+        ];
+        for line in lines {
+            assert_eq!(read(line), Err(Malformed), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_value_must_be_of_its_type() {
+        let values =
+            ["7", "-7", "7.5", "4294967296", "99999999999999999999", "\"7\"", "[]", "{}", "true"];
+        // Where a value of each type may stand; `#` is its place, and the digits number the values
+        // of the list above that are right there.
+        let places = [
+            (r#"{"id":#,"rpc":{}}"#, "0"),
+            (r#"{"id":1,"connect":#}"#, "7"),
+            (r#"{"id":1,"rpc":#}"#, "7"),
+            (r#"{"send":#}"#, "7"),
+            (r#"{"id":1,"connect":{"token":#}}"#, "5"),
+            (r#"{"id":1,"connect":{"name":#}}"#, "5"),
+            (r#"{"id":1,"connect":{"version":#}}"#, "5"),
+            (r#"{"id":1,"connect":{"subs":#}}"#, "7"),
+            (r#"{"id":1,"connect":{"headers":#}}"#, "7"),
+            (r#"{"id":1,"connect":{"flag":#}}"#, "03"),
+            (r#"{"id":1,"connect":{"data":#}}"#, "012345678"),
+            (r#"{"id":1,"subscribe":{"channel":#}}"#, "5"),
+            (r#"{"id":1,"subscribe":{"channel":"c","token":#}}"#, "5"),
+            (r#"{"id":1,"subscribe":{"channel":"c","recover":#}}"#, "8"),
+            (r#"{"id":1,"subscribe":{"channel":"c","offset":#}}"#, "03"),
+            (r#"{"id":1,"subscribe":{"channel":"c","epoch":#}}"#, "5"),
+            (r#"{"id":1,"subscribe":{"channel":"c","flag":#}}"#, "03"),
+            (r#"{"id":1,"subscribe":{"channel":"c","type":#}}"#, "0"),
+            (r#"{"id":1,"subscribe":{"channel":"c","positioned":#}}"#, "8"),
+            (r#"{"id":1,"subscribe":{"channel":"c","recoverable":#}}"#, "8"),
+            (r#"{"id":1,"subscribe":{"channel":"c","join_leave":#}}"#, "8"),
+            (r#"{"id":1,"subscribe":{"channel":"c","delta":#}}"#, "5"),
+            (r#"{"id":1,"unsubscribe":{"channel":#}}"#, "5"),
+            (r#"{"id":1,"publish":{"channel":#}}"#, "5"),
+            (r#"{"id":1,"publish":{"channel":"c","type":#}}"#, "0"),
+            (r#"{"id":1,"publish":{"channel":"c","data":#}}"#, "012345678"),
+            (r#"{"id":1,"history":{"channel":#}}"#, "5"),
+            (r#"{"id":1,"history":{"channel":"c","limit":#}}"#, "01"),
+            (r#"{"id":1,"history":{"channel":"c","reverse":#}}"#, "8"),
+            (r#"{"id":1,"history":{"channel":"c","since":#}}"#, "7"),
+            (r#"{"id":1,"history":{"channel":"c","since":{"offset":#}}}"#, "03"),
+            (r#"{"id":1,"history":{"channel":"c","since":{"epoch":#}}}"#, "5"),
+        ];
+        for (place, right) in places {
+            for (number, value) in values.iter().enumerate() {
+                let line = place.replace('#', value);
+                assert_eq!(read(&line).is_ok(), right.contains(&number.to_string()), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn large_and_deep_lines_are_answered_not_trusted() {
+        let deep = |depth: usize| {
+            let data = ["[".repeat(depth), "]".repeat(depth)].concat();
+            format!(r#"{{"id":1,"publish":{{"channel":"c","data":{data}}}}}"#)
+        };
+        assert!(read(&deep(30)).is_ok());
+        assert_eq!(read(&deep(31)), Err(Malformed));
+        let members: String = (0..5000).map(|i| format!("\"k{i}\":0,")).collect();
+        assert!(read(&format!(r#"{{{members}"id":1,"rpc":{{}}}}"#)).is_ok());
+        assert_eq!(
+            read(r#"{"id":1,"history":{"channel":"c","limit":2147483648}}"#),
+            Err(Malformed)
+        );
+    }
+
+    fn commands() -> impl Strategy<Value = Vec<u8>> {
+        let seeds = prop::sample::select(vec![
+            r#"{"id":1,"connect":{"token":"","name":"js","subs":{}}}"#,
+            r#"{"id":2,"subscribe":{"channel":"c","recover":true,"offset":5,"epoch":"é"}}"#,
+            r#"{"id":3,"publish":{"channel":"c","data":{"a":[1.5e3,"\n\ud83d\ude00",null]}}}"#,
+            r#"{"id":4,"history":{"channel":"c","limit":-1,"since":{"offset":0},"reverse":false}}"#,
+        ]);
+        let alphabet = prop::sample::select(b"\"\\{}[],:0e.-u \r\n\x01\xFF".to_vec());
+        let change = (any::<prop::sample::Index>(), alphabet, any::<bool>());
+        (seeds, prop::collection::vec(change, 0..4)).prop_map(|(seed, changes)| {
+            let mut line = seed.as_bytes().to_vec();
+            for (index, byte, insert) in changes {
+                let at = index.index(line.len());
+                if insert {
+                    line.insert(at, byte);
+                } else {
+                    line[at] = byte;
+                }
+            }
+            line
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_serde_json_refuses_is_refused(line in commands()) {
+            let mut scratch = Scratch::default();
+            let ours = parse(&line, &mut scratch);
+            let json = serde_json::from_slice::<serde_json::Value>(&line);
+            prop_assert!(json.is_ok() || ours.is_err());
+            // A command leaves nothing in the scratch that changes the reading of the next.
+            prop_assert_eq!(parse(&line, &mut scratch), ours.clone());
+            if let Ok(Line::Command { method: Method::Publish(publish), .. }) = ours {
+                let theirs = json.unwrap()["publish"].get("data").cloned();
+                let data = publish.data.map(|data| serde_json::from_slice(data.bytes()).unwrap());
+                prop_assert_eq!(data, theirs);
+            }
+        }
+    }
+}
