@@ -92,6 +92,7 @@ impl Session {
 
     /// Takes a message of one or more lines.
     pub(super) fn message_text(&mut self, text: &[u8], cx: &mut Context<'_>) {
+        begin(cx);
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         for line in text.split(|&byte| byte == b'\n') {
             if self.line(line, cx) == Proceed::No {
@@ -104,6 +105,7 @@ impl Session {
     /// Takes the hub's answer to the command `ticket`.
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer, cx: &mut Context<'_>) {
         if let Phase::Open(open) = &mut self.phase {
+            begin(cx);
             open.answer(ticket, answer, cx);
             flush(cx);
         }
@@ -180,6 +182,11 @@ fn ping_seconds(interval: Duration) -> u64 {
 fn close(cause: Cause, cx: &mut Context<'_>) -> Proceed {
     cx.actions.push(Action::Close(cause));
     Proceed::No
+}
+
+/// Forgets what a panic may have left of another client's replies.
+fn begin(cx: &mut Context<'_>) {
+    cx.scratch.replies.clear();
 }
 
 /// Puts the replies written so far into one frame.

@@ -137,7 +137,7 @@ impl Open {
         match answer {
             Answer::Subscribed { position, recovery } => {
                 if let Some(pending) = self.take_pending(ticket) {
-                    self.subscribed(pending, position, recovery, cx);
+                    self.subscribed(pending, position, &recovery, cx);
                 }
             }
             Answer::Unsubscribed => match self.take_undone(ticket) {
@@ -161,13 +161,13 @@ impl Open {
         &mut self,
         pending: Pending,
         position: Option<Position>,
-        recovery: Recovery,
+        recovery: &Recovery,
         cx: &mut Context<'_>,
     ) {
         let Pending { ticket, topic, wish } = pending;
         let recoverable = cx.namespaces.of(&topic).is_some_and(is_recoverable);
         let mut position = position.filter(|_| recoverable);
-        let outcome = match (&wish, &recovery) {
+        let outcome = match (&wish, recovery) {
             (Wish::Recover { offset, .. }, Recovery::Recovered(missed)) => {
                 // Clients count on from here while they take what they missed.
                 if let Some(position) = &mut position {

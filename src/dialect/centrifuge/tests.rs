@@ -534,6 +534,16 @@ fn waiting_subscribes_are_limited() {
 }
 
 #[test]
+fn nothing_of_another_client_is_ever_sent() {
+    let left_by_a_panic = br#"{"id":1,"history":{}}"#;
+    let mut client = Client::connected(Pings::Messages);
+    client.fixture.cx().scratch.replies.extend_from_slice(left_by_a_panic);
+    assert_eq!(client.hears(3, Answer::Published), [r#"{"id":3,"publish":{}}"#]);
+    client.fixture.cx().scratch.replies.extend_from_slice(left_by_a_panic);
+    assert_eq!(client.ends("{}"), Cause::BadCommand);
+}
+
+#[test]
 fn a_session_is_small() {
     assert!(size_of::<Session>() <= 64, "{}", size_of::<Session>());
     assert!(size_of::<AnySession>() <= 16);
