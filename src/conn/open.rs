@@ -109,7 +109,7 @@ impl Open {
             Event::Text(text) => {
                 note_message(text.len(), cx);
                 let mut dialect = dialect_context(&mut self.keepalive, cx);
-                self.session.message_text(text.as_bytes(), &mut dialect);
+                self.session.message_text(text, &mut dialect);
             }
             Event::Binary(bytes) => {
                 note_message(bytes.len(), cx);

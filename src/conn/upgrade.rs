@@ -157,7 +157,7 @@ impl Head {
         cx.actions.push(subscribe);
         Ok(Step::Admit(Box::new(Admission {
             session,
-            accept: upgrade.accept(),
+            accept: *upgrade.accept_key(),
             subprotocol: offered(upgrade, RAW),
             deadline: self.deadline,
         })))
@@ -214,13 +214,13 @@ const BAD_ORIGIN: Refused = Refused {
 };
 
 const LATE_HUB: Refused = Refused {
-    status: Status::ServiceUnavailable,
+    status: Status::Unavailable,
     reason: "hub_timeout",
     explanation: "the topic could not be joined in time; try again",
 };
 
 const UNAVAILABLE: Refused = Refused {
-    status: Status::ServiceUnavailable,
+    status: Status::Unavailable,
     reason: "unavailable",
     explanation: "the gateway takes no more connections for now; try again",
 };
@@ -271,7 +271,7 @@ impl From<OpenError> for Refused {
             }
             OpenError::Forbidden => (Status::Forbidden, "forbidden", "this topic is not open to you"),
             OpenError::Unavailable => {
-                (Status::ServiceUnavailable, "hub_unavailable", "too many topics; try again later")
+                (Status::Unavailable, "hub_unavailable", "too many topics; try again later")
             }
         };
         Self { status, reason, explanation }
@@ -279,7 +279,7 @@ impl From<OpenError> for Refused {
 }
 
 fn refused(refused: Refused, cx: &mut Context<'_>) -> Step {
-    let retry = matches!(refused.status, Status::ServiceUnavailable | Status::TooManyRequests)
+    let retry = matches!(refused.status, Status::Unavailable | Status::TooManyRequests)
         .then(|| Duration::from_secs(RETRY_AFTER_SECONDS + cx.random.u64(0..=RETRY_AFTER_SECONDS)));
     refuse(cx.frames, refused.status, refused.explanation, retry);
     cx.tally.refused = Some((refused.status, refused.reason));
@@ -293,7 +293,7 @@ fn open(
     cx: &mut Context<'_>,
 ) -> Step {
     let subprotocol = subprotocol.and_then(|name| offered(upgrade, name));
-    accept_response(cx.frames, &upgrade.accept(), subprotocol, &[]);
+    accept_response(cx.frames, &upgrade.accept_key(), subprotocol, &[]);
     Step::Open(session)
 }
 
@@ -311,8 +311,8 @@ fn centrifuge_session(
         return Err(PROTOBUF);
     }
     let frame_pings = target.query_value("cf_ws_frame_ping_pong")?.is_some_and(|v| v == "true");
-    let pings = if frame_pings { centrifuge::Pings::Frames } else { centrifuge::Pings::Commands };
+    let pings = if frame_pings { centrifuge::Pings::Frames } else { centrifuge::Pings::Messages };
     let id = cx.random.u128(..);
-    let session = centrifuge::Session::new(id, pings, cx.now, &cx.settings.dialect.centrifuge);
+    let session = centrifuge::Session::new(cx.now, id, pings, &cx.settings.dialect.centrifuge);
     Ok(Session::Centrifuge(Box::new(session)))
 }

@@ -57,6 +57,34 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause, in the order of the enum.
+    pub const ALL: &[Self] = &[
+        Self::ClientClose,
+        Self::ClientGone,
+        Self::Reset,
+        Self::Drain,
+        Self::Shed,
+        Self::Slow,
+        Self::PingTimeout,
+        Self::Idle,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::PublishDenied,
+        Self::NotAvailable,
+        Self::Expired,
+        Self::Disconnected,
+        Self::BadCommand,
+        Self::Rate,
+        Self::PositionLost,
+        Self::BrokerLost,
+        Self::ProtocolError,
+        Self::InvalidUtf8,
+        Self::UnsupportedData,
+        Self::TooBig,
+        Self::Flood,
+        Self::Internal,
+    ];
+
     /// The value of the metric label `cause`.
     pub const fn label(self) -> &'static str {
         match self {
@@ -100,6 +128,13 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Every protocol, in the order of the enum.
+    pub const ALL: &[Self] = &[
+        Self::Raw,
+        Self::Echo,
+        Self::Centrifuge,
+    ];
+
     /// The value of the metric label `protocol`.
     pub const fn label(self) -> &'static str {
         match self {

@@ -130,6 +130,19 @@ pub enum Refusal {
     TryAgain,
 }
 
+impl Action {
+    /// The ticket of the answer that this asks for.
+    pub const fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Subscribe { ticket, .. }
+            | Self::Unsubscribe { ticket, .. }
+            | Self::History { ticket, .. } => Some(*ticket),
+            Self::Publish { ticket, .. } => *ticket,
+            Self::Close(_) => None,
+        }
+    }
+}
+
 /// What a session works with during one call.
 #[derive(Debug)]
 pub struct Context<'a> {

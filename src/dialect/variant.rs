@@ -18,7 +18,17 @@ pub enum Variant {
 }
 
 /// Number of variants.
-pub const VARIANTS: usize = 2;
+pub const VARIANTS: usize = Variant::ALL.len();
+
+impl Variant {
+    /// Every variant, by its number.
+    pub const ALL: [Self; 2] = [Self::Raw, Self::Centrifuge];
+
+    /// The number under which homes count who wants this form.
+    pub const fn form(self) -> u8 {
+        self as u8
+    }
+}
 
 /// The whole frame that carries `publication` in the form `variant`.
 ///

@@ -42,6 +42,27 @@ pub enum HeadError {
 }
 
 impl HeadError {
+    /// Every error.
+    pub const ALL: &[Self] = &[
+        Self::HeadTooLarge,
+        Self::TooManyHeaders,
+        Self::BadLineEnding,
+        Self::ControlCharacter,
+        Self::FoldedHeader,
+        Self::BadRequestLine,
+        Self::BadTarget,
+        Self::BadEscape,
+        Self::UnsupportedVersion,
+        Self::BadHeader,
+        Self::HostMissing,
+        Self::BadHost,
+        Self::HeaderRepeated,
+        Self::TransferEncoding,
+        Self::BadContentLength,
+        Self::BodyNotAllowed,
+        Self::MethodNotAllowed,
+    ];
+
     /// The status to answer with.
     pub const fn status(self) -> Status {
         match self {

@@ -76,6 +76,11 @@ impl<V: Vocabulary> Writer<V> {
         self.numbers.counters.add(counter as usize, n);
     }
 
+    /// Sets a counter that is counted elsewhere on this thread; it never falls.
+    pub fn absolute(&self, counter: Counter, value: u64) {
+        self.numbers.counters.set(counter as usize, value);
+    }
+
     /// Sets a gauge.
     pub fn set(&self, gauge: Gauge, value: u64) {
         self.numbers.gauges.set(gauge as usize, value);

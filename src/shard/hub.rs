@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::dialect::cause::Farewell;
-use crate::dialect::variant::{self, VARIANTS, Variant};
+use crate::dialect::scratch::Scratch;
+use crate::dialect::variant::{self, Variant};
 use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request, Whom};
 use crate::metrics::catalogue::Counter;
 use crate::ring::Ring;
 use crate::topic::history::HistoryQuery;
-use crate::topic::home::{Draft, FORMS_MAX, HomeError};
+use crate::topic::home::{Draft, FORMS_MAX, HomeError, Interest};
 use crate::topic::name::TopicName;
 use crate::topic::publication::{Position, Publication};
 
@@ -140,7 +141,7 @@ impl<R: Ring> Shard<R> {
         let mut ack = asker.map(|asker| (asker, position));
         let interests = self.homes.interests(&topic);
         if !interests.is_empty() {
-            let encoded = Arc::new(encode(&publication, interests.iter().map(|i| &i.grants)));
+            let encoded = Arc::new(encode(&publication, interests, &mut self.desk.scratch));
             for interest in interests {
                 let ack = ack.take_if(|(asker, _)| asker.node == interest.node);
                 let encoded = Arc::clone(&encoded);
@@ -173,20 +174,14 @@ impl<R: Ring> Shard<R> {
 }
 
 /// A publication in every form that somebody wants.
-fn encode<'g>(
-    publication: &Publication,
-    interests: impl Iterator<Item = &'g [u32; FORMS_MAX]>,
-) -> Encoded {
+fn encode(publication: &Publication, interests: &[Interest], scratch: &mut Scratch) -> Encoded {
     let mut forms: [Option<Bytes>; FORMS_MAX] = Default::default();
-    for grants in interests {
-        for variant in Variant::ALL {
-            let form = usize::from(variant.form());
-            if grants[form] > 0 && forms[form].is_none() {
-                forms[form] = Some(variant::encode(variant, publication));
-            }
+    for variant in Variant::ALL {
+        let form = usize::from(variant.form());
+        if interests.iter().any(|interest| interest.grants[form] > 0) {
+            forms[form] = Some(variant::encode(variant, publication, scratch));
         }
     }
-    debug_assert!(forms[VARIANTS..].iter().all(Option::is_none));
     Encoded { topic: publication.topic.clone(), forms }
 }
 

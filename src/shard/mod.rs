@@ -15,7 +15,7 @@ use crate::dialect::{Action, Answer, Ticket};
 use crate::mail::message::Request;
 use crate::mail::post::Post;
 use crate::metrics::catalogue::{Gauge, TimeHistogram};
-use crate::metrics::shard::Writer;
+use crate::metrics::Writer;
 use crate::ring::{Completion, Errno, Farewell, Fatal, Ring, Token, Wait};
 use crate::topic::home::Homes;
 use crate::topic::subscribers::Topics;

@@ -12,11 +12,11 @@ const TICK: Duration = Duration::from_millis(50);
 const SPAN: u64 = 1024;
 
 /// A tick since the wheel began; 0 is never used by an entry.
-pub type Tick = u32;
+pub(super) type Tick = u32;
 
 /// The wheel.
 #[derive(Debug)]
-pub struct Wheel {
+pub(super) struct Wheel {
     began: Instant,
     /// The next tick to be handled.
     next: u64,
@@ -28,23 +28,23 @@ pub struct Wheel {
 
 /// One slot's appointment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Whose.
-    pub slot: u32,
+    pub(super) slot: u32,
     /// When, in ticks.
-    pub tick: Tick,
+    pub(super) tick: Tick,
 }
 
 impl Wheel {
     /// An empty wheel.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         let buckets = (0..SPAN).map(|_| Vec::new()).collect();
         Self { began: now, next: 1, buckets, entries: 0, soonest: None }
     }
 
     /// Enters `slot` for `deadline` unless `scheduled` is early enough; returns the tick at which it
     /// stands in the wheel now.
-    pub fn schedule(&mut self, slot: u32, deadline: Instant, scheduled: Tick) -> Tick {
+    pub(super) fn schedule(&mut self, slot: u32, deadline: Instant, scheduled: Tick) -> Tick {
         let due = self.tick_after(deadline).clamp(self.next, self.next + SPAN - 1);
         if scheduled != 0 && u64::from(scheduled) <= due {
             return scheduled;
@@ -59,7 +59,7 @@ impl Wheel {
     }
 
     /// Moves the entries that are due at `now` to `due`.
-    pub fn expire(&mut self, now: Instant, due: &mut Vec<Entry>) {
+    pub(super) fn expire(&mut self, now: Instant, due: &mut Vec<Entry>) {
         let elapsed = now.saturating_duration_since(self.began).as_nanos() / TICK.as_nanos();
         let current = u64::try_from(elapsed).unwrap_or(u64::MAX);
         while self.next <= current {
@@ -76,7 +76,7 @@ impl Wheel {
     }
 
     /// When [`Wheel::expire`] has work at the earliest; `None` when the wheel is empty.
-    pub fn deadline(&mut self) -> Option<Instant> {
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
         if self.entries == 0 {
             return None;
         }

@@ -48,6 +48,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every refusal.
+    pub const ALL: &[Self] = &[
+        Self::MethodNotAllowed,
+        Self::UpgradeMissing,
+        Self::UpgradeUnknown,
+        Self::UpgradeRepeated,
+        Self::ConnectionWithoutUpgrade,
+        Self::VersionMissing,
+        Self::VersionUnknown,
+        Self::VersionRepeated,
+        Self::KeyMissing,
+        Self::BadKey,
+        Self::KeyRepeated,
+        Self::BadSubprotocols,
+        Self::BadExtensions,
+    ];
+
     /// The status to answer with.
     pub const fn status(self) -> Status {
         match self {
