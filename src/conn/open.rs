@@ -35,7 +35,7 @@ pub(super) struct Open {
 }
 
 /// How far the input was read.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Read {
     /// To its end.
     All,

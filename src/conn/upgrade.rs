@@ -293,7 +293,7 @@ fn open(
     cx: &mut Context<'_>,
 ) -> Step {
     let subprotocol = subprotocol.and_then(|name| offered(upgrade, name));
-    accept_response(cx.frames, &upgrade.accept_key(), subprotocol, &[]);
+    accept_response(cx.frames, upgrade.accept_key(), subprotocol, &[]);
     Step::Open(session)
 }
 
