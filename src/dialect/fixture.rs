@@ -74,7 +74,7 @@ impl Fixture {
         texts
     }
 
-    /// The actions asked for since the last call, as Rust prints them.
+    /// The actions asked for since the last call.
     pub(super) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
