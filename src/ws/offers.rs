@@ -10,13 +10,11 @@ const SUBPROTOCOLS_MAX: usize = 32;
 /// Source: RFC 6455 §4.1 (10), §11.3.4.
 pub(super) fn are_subprotocols<'b>(values: impl Iterator<Item = &'b [u8]>) -> bool {
     let mut seen = [&b""[..]; SUBPROTOCOLS_MAX];
-    let mut count = 0;
-    for item in values.flat_map(list_items) {
+    for (count, item) in values.flat_map(list_items).enumerate() {
         if !is_token(item) || count == SUBPROTOCOLS_MAX || seen[..count].contains(&item) {
             return false;
         }
         seen[count] = item;
-        count += 1;
     }
     true
 }
