@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use crate::auth::origin::OriginRule;
 use crate::auth::rate::Rate;
-use crate::conn::outbox;
-use crate::dialect::keepalive;
-use crate::mail::post;
+use crate::conn::outbox::Settings as OutboxSettings;
+use crate::dialect::keepalive::Settings as PingSettings;
+use crate::mail::post::Settings as LaneSettings;
+use crate::ring::probe::Feature;
 use crate::topic::namespace::{Mode, Namespace, PublishRight};
 
 use super::reader::{Sections, Settings};
 use super::violation::Violation;
 use super::{ApiAccess, ApiKey, Centrifuge, Config, Drain, Http, Limits, Listener, Log, LogFormat};
-use super::{Operator, Ring, RingDisable, Routes, Socket, Websocket};
+use super::{Operator, Ring, Routes, Socket, Websocket};
 
 /// Shorter keys can be guessed.
 const API_KEY_CHARS_MIN: usize = 16;
@@ -122,15 +123,15 @@ fn websocket(settings: &Settings) -> Websocket {
     }
 }
 
-fn ping(settings: &Settings) -> keepalive::Settings {
-    keepalive::Settings {
+fn ping(settings: &Settings) -> PingSettings {
+    PingSettings {
         interval: settings.time("ping_interval"),
         timeout: settings.time("pong_timeout"),
     }
 }
 
-fn outbox(settings: &Settings) -> outbox::Settings {
-    outbox::Settings {
+fn outbox(settings: &Settings) -> OutboxSettings {
+    OutboxSettings {
         bytes_max: settings.number("bytes_max"),
         soft_bytes_max: settings.number("soft_bytes_max"),
         soft_timeout: settings.time("soft_timeout"),
@@ -186,17 +187,11 @@ fn namespace(settings: &Settings, violations: &mut Vec<Violation>) -> Namespace 
 
 fn ring(settings: &Settings) -> Ring {
     let disable = settings.texts("disable");
-    let disabled = |name: &str| disable.iter().any(|d| d == name);
     Ring {
         entries: settings.number("entries"),
         buffers: settings.number("buffers"),
         buffer_bytes: settings.number("buffer_bytes"),
-        disable: RingDisable {
-            incremental_buffers: disabled("incremental_buffers"),
-            msg_ring: disabled("msg_ring"),
-            no_sqarray: disabled("no_sqarray"),
-            registered_ring: disabled("registered_ring"),
-        },
+        disable: disable.iter().filter_map(|name| Feature::from_name(name)).collect(),
     }
 }
 
@@ -208,8 +203,8 @@ fn socket(settings: &Settings) -> Socket {
     }
 }
 
-fn lanes(settings: &Settings) -> post::Settings {
-    post::Settings {
+fn lanes(settings: &Settings) -> LaneSettings {
+    LaneSettings {
         requests_max: settings.number("requests_max"),
         deliveries_max: settings.number("deliveries_max"),
     }

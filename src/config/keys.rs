@@ -104,8 +104,14 @@ const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
 /// Features of io_uring that `ring.disable` may name.
-pub const RING_FEATURES: &[&str] =
-    &["incremental_buffers", "msg_ring", "no_sqarray", "registered_ring"];
+pub const RING_FEATURES: &[&str] = &[
+    "incremental_buffers",
+    "msg_ring",
+    "no_sqarray",
+    "registered_ring",
+    "multishot_accept",
+    "restrictions",
+];
 
 /// Every section with every setting.
 #[rustfmt::skip] // One setting, two lines.
@@ -228,7 +234,7 @@ pub const SECTIONS: &[Section] = &[
         key("buffer_bytes", bytes(4 * KIB, 4 * MIB), "64 KiB",
             "Size of one receive buffer."),
         key("disable", Kind::Choices(RING_FEATURES), "[]",
-            "Kernel features not to be used although they are there: incremental_buffers, msg_ring, no_sqarray, registered_ring."),
+            "Kernel features not to be used although they are there: incremental_buffers, msg_ring, no_sqarray, registered_ring, multishot_accept, restrictions."),
     ]),
     single("socket", &[
         key("send_buffer", bytes(4 * KIB, GIB), "256 KiB",

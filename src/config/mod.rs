@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use crate::auth::origin::OriginRule;
 use crate::auth::rate::Rate;
-use crate::conn::outbox;
-use crate::dialect::keepalive;
-use crate::mail::post;
+use crate::conn::outbox::Settings as OutboxSettings;
+use crate::dialect::keepalive::Settings as PingSettings;
+use crate::mail::post::Settings as LaneSettings;
+use crate::ring::probe::Feature;
 use crate::topic::namespace::Namespace;
 
 mod build;
@@ -39,7 +40,7 @@ pub struct Config {
     /// What is taken from clients after the upgrade.
     pub websocket: Websocket,
     /// What is queued for clients.
-    pub outbox: outbox::Settings,
+    pub outbox: OutboxSettings,
     /// How many there may be.
     pub limits: Limits,
     /// What is served.
@@ -53,7 +54,7 @@ pub struct Config {
     /// Options of sockets.
     pub socket: Socket,
     /// Capacities between threads.
-    pub lanes: post::Settings,
+    pub lanes: LaneSettings,
     /// The orderly end.
     pub drain: Drain,
     /// What is logged.
@@ -116,7 +117,7 @@ pub struct Websocket {
     /// Longest time from the first frame of a message to its last.
     pub message_timeout: Duration,
     /// Pings on raw and echo connections.
-    pub ping: keepalive::Settings,
+    pub ping: PingSettings,
     /// Longest time for the client's half of a close.
     pub close_timeout: Duration,
     /// Longest time without a message; `None`: any.
@@ -155,13 +156,13 @@ pub struct Routes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Centrifuge {
     /// Pings of the protocol.
-    pub ping: keepalive::Settings,
+    pub ping: PingSettings,
     /// Longest time from the upgrade to the connect command.
     pub connect_timeout: Duration,
 }
 
 /// Sizes and switches of io_uring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
     /// Entries of each submission queue; a power of two.
     pub entries: u32,
@@ -170,20 +171,7 @@ pub struct Ring {
     /// Bytes in each of them.
     pub buffer_bytes: u32,
     /// What is not to be used.
-    pub disable: RingDisable,
-}
-
-/// Kernel features that are not to be used although they are there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RingDisable {
-    /// Buffers that are consumed piece by piece.
-    pub incremental_buffers: bool,
-    /// Wake-ups from ring to ring.
-    pub msg_ring: bool,
-    /// Submission without the indirection array.
-    pub no_sqarray: bool,
-    /// Entering by a registered descriptor.
-    pub registered_ring: bool,
+    pub disable: Vec<Feature>,
 }
 
 /// Options of sockets.

@@ -400,7 +400,7 @@ mod tests {
             ),
             (
                 "ring.disable = ['sqpoll']",
-                "ring.disable: must be one of incremental_buffers, msg_ring, no_sqarray, registered_ring",
+                "ring.disable: must be one of incremental_buffers, msg_ring, no_sqarray, registered_ring, multishot_accept, restrictions",
             ),
             ("ring = 3", "ring: is a section: [ring]"),
             ("[listener]", "listener: is a section that may come several times: [[listener]]"),

@@ -244,7 +244,7 @@ fn values_arrive_typed() {
     assert_eq!(key.secret(), "0123456789abcdef");
     assert_eq!(config.websocket.idle_timeout, Some(Duration::from_secs(90)));
     assert_eq!(config.websocket.control_frames.interval, Duration::from_millis(250));
-    assert_eq!(config.ring.disable, RingDisable { msg_ring: true, ..RingDisable::default() });
+    assert_eq!(config.ring.disable, [Feature::MsgRing]);
     let namespace = &config.namespaces[0];
     assert_eq!((namespace.mode, namespace.recovery), (Mode::Live, false));
     assert_eq!(namespace.publish, PublishRight::Subscribers);

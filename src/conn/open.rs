@@ -170,7 +170,8 @@ impl Open {
         if self.session.deadline().is_some_and(|deadline| deadline <= cx.now) {
             let mut dialect = dialect_context(&mut self.keepalive, cx);
             self.session.timeout(&mut dialect);
-            if let Some(Action::Close(cause)) = cx.actions.pop_if(|a| matches!(a, Action::Close(_))) {
+            if let Some(Action::Close(cause)) = cx.actions.pop_if(|a| matches!(a, Action::Close(_)))
+            {
                 return Some(cause);
             }
         }

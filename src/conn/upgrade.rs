@@ -100,12 +100,7 @@ impl Head {
         refused(late, cx)
     }
 
-    fn answer(
-        &self,
-        head: &[u8],
-        listener: u16,
-        cx: &mut Context<'_>,
-    ) -> Result<Step, Refused> {
+    fn answer(&self, head: &[u8], listener: u16, cx: &mut Context<'_>) -> Result<Step, Refused> {
         let request = RequestHead::parse(head, &cx.settings.head)?;
         request.require_get()?;
         if self.room == Room::Full {
@@ -249,27 +244,27 @@ pub(super) const REASONS: &[&str] = &[
 
 impl From<HeadError> for Refused {
     fn from(error: HeadError) -> Self {
-        Self {
-            status: error.status(),
-            reason: error.reason(),
-            explanation: error.explanation(),
-        }
+        Self { status: error.status(), reason: error.reason(), explanation: error.explanation() }
     }
 }
 
 impl From<OpenError> for Refused {
     fn from(error: OpenError) -> Self {
         let (status, reason, explanation) = match error {
-            OpenError::MalformedPosition => {
-                (Status::BadRequest, "bad_position", "offset must be a number; epoch needs an offset")
-            }
+            OpenError::MalformedPosition => (
+                Status::BadRequest,
+                "bad_position",
+                "offset must be a number; epoch needs an offset",
+            ),
             OpenError::NoPositions => {
                 (Status::BadRequest, "no_positions", "messages of this topic cannot be recovered")
             }
             OpenError::UnknownTopic => {
                 (Status::NotFound, "unknown_namespace", "no namespace of this name is configured")
             }
-            OpenError::Forbidden => (Status::Forbidden, "forbidden", "this topic is not open to you"),
+            OpenError::Forbidden => {
+                (Status::Forbidden, "forbidden", "this topic is not open to you")
+            }
             OpenError::Unavailable => {
                 (Status::Unavailable, "hub_unavailable", "too many topics; try again later")
             }
@@ -301,10 +296,7 @@ fn offered(upgrade: &Upgrade<'_>, name: &'static str) -> Option<&'static str> {
     upgrade.subprotocols().any(|offer| offer == name).then_some(name)
 }
 
-fn centrifuge_session(
-    request: &RequestHead<'_>,
-    cx: &mut Context<'_>,
-) -> Result<Session, Refused> {
+fn centrifuge_session(request: &RequestHead<'_>, cx: &mut Context<'_>) -> Result<Session, Refused> {
     let target = request.target();
     let format = target.query_value("cf_protocol")?.or(target.query_value("format")?);
     if format.is_some_and(|format| format == "protobuf") {

@@ -129,11 +129,7 @@ pub enum Protocol {
 
 impl Protocol {
     /// Every protocol, in the order of the enum.
-    pub const ALL: &[Self] = &[
-        Self::Raw,
-        Self::Echo,
-        Self::Centrifuge,
-    ];
+    pub const ALL: &[Self] = &[Self::Raw, Self::Echo, Self::Centrifuge];
 
     /// The value of the metric label `protocol`.
     pub const fn label(self) -> &'static str {

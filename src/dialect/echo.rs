@@ -1,16 +1,16 @@
 //! Every message comes back.
 
 use super::Context;
-use super::frame::{self, Opcode};
+use crate::ws::header::{Opcode, encode_frame};
 
 /// Answers a text message.
 pub(super) fn message_text(text: &[u8], cx: &mut Context<'_>) {
-    frame::encode_frame(cx.frames, Opcode::Text, text);
+    encode_frame(cx.frames, Opcode::Text, text);
 }
 
 /// Answers a binary message.
 pub(super) fn message_binary(bytes: &[u8], cx: &mut Context<'_>) {
-    frame::encode_frame(cx.frames, Opcode::Binary, bytes);
+    encode_frame(cx.frames, Opcode::Binary, bytes);
 }
 
 #[cfg(test)]

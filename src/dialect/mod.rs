@@ -11,6 +11,7 @@ pub use crate::topic::history::{HistoryQuery, Order, Recovery};
 use crate::topic::name::TopicName;
 use crate::topic::namespace::Namespaces;
 use crate::topic::publication::{Payload, Position, Publication, Publisher};
+use crate::ws::header::{Opcode, encode_frame};
 
 pub mod cause;
 pub mod centrifuge;
@@ -18,7 +19,6 @@ pub mod client_id;
 pub mod echo;
 #[cfg(test)]
 mod fixture;
-mod frame;
 mod json;
 pub mod keepalive;
 pub mod payload;
@@ -28,7 +28,6 @@ pub mod variant;
 
 use cause::{Cause, Protocol};
 use client_id::ClientId;
-use frame::Opcode;
 use scratch::Scratch;
 use variant::Variant;
 
@@ -253,7 +252,7 @@ impl Session {
     /// Writes a ping; to be called when the keepalive says [`keepalive::Due::Ping`].
     pub fn ping(&mut self, cx: &mut Context<'_>) {
         match self {
-            Self::Raw(_) | Self::Echo => frame::encode_frame(cx.frames, Opcode::Ping, b""),
+            Self::Raw(_) | Self::Echo => encode_frame(cx.frames, Opcode::Ping, b""),
             Self::Centrifuge(session) => session.ping(cx),
         }
     }

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::centrifuge::push::{self, Data};
-use super::frame::{self, Opcode};
 use super::json::Length;
 use super::scratch::Scratch;
 use crate::topic::publication::{Payload, Publication};
+use crate::ws::header::{Fin, Opcode, encode_frame, encode_header, server_header_len};
 
 /// One encoded form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +37,7 @@ pub fn encode(variant: Variant, publication: &Publication, scratch: &mut Scratch
     match variant {
         Variant::Raw => {
             let payload = publication.payload.bytes();
-            let mut out = Vec::with_capacity(frame::header_len(payload.len()) + payload.len());
+            let mut out = Vec::with_capacity(server_header_len(payload.len()) + payload.len());
             push_raw(&mut out, publication);
             out.into()
         }
@@ -45,10 +45,10 @@ pub fn encode(variant: Variant, publication: &Publication, scratch: &mut Scratch
             let data = Data::of(&publication.payload, scratch);
             let mut length = Length::default();
             push::write(&mut length, publication, data);
-            let mut out = Vec::with_capacity(frame::header_len(length.0) + length.0);
-            frame::encode_header(&mut out, Opcode::Text, length.0);
+            let mut out = Vec::with_capacity(server_header_len(length.0) + length.0);
+            encode_header(Opcode::Text, Fin::Last, length.0, &mut out);
             push::write(&mut out, publication, data);
-            debug_assert_eq!(out.len(), frame::header_len(length.0) + length.0);
+            debug_assert_eq!(out.len(), server_header_len(length.0) + length.0);
             out.into()
         }
     }
@@ -60,7 +60,7 @@ pub(super) fn push_raw(out: &mut Vec<u8>, publication: &Publication) {
         Payload::Json(text) | Payload::Text(text) => (Opcode::Text, text),
         Payload::Binary(bytes) => (Opcode::Binary, bytes),
     };
-    frame::encode_frame(out, opcode, payload);
+    encode_frame(out, opcode, payload);
 }
 
 #[cfg(test)]

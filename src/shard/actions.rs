@@ -33,7 +33,8 @@ impl<R: Ring> Shard<R> {
                     }
                     let asker = ticket.map(|ticket| self.asker(token, ticket));
                     let home = topic.home(self.settings.shards);
-                    let draft = Draft { topic, payload, publisher, tags: None, skip_history: false };
+                    let draft =
+                        Draft { topic, payload, publisher, tags: None, skip_history: false };
                     self.ask(token, home, Request::Publish { asker, draft });
                 }
                 Action::History { ticket, topic, query, only_subscribed } => {

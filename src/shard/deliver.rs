@@ -143,11 +143,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The membership that waits for the answer to this question.
-    fn pending_membership(
-        &mut self,
-        to: Asker,
-        topic: &TopicName,
-    ) -> Option<Membership> {
+    fn pending_membership(&mut self, to: Asker, topic: &TopicName) -> Option<Membership> {
         let id = self.topics.id(topic)?;
         let slot = self.slots.get_mut(token_of(to))?;
         let membership = slot.memberships.find(id)?;

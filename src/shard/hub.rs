@@ -73,7 +73,10 @@ impl<R: Ring> Shard<R> {
             }
             Request::Census { asker } => {
                 let census = self.homes.census().map(|(name, n)| (name.clone(), n)).collect();
-                self.post.deliver(asker.node, Delivery::Reply { to: asker, reply: Reply::Census(census) });
+                self.post.deliver(
+                    asker.node,
+                    Delivery::Reply { to: asker, reply: Reply::Census(census) },
+                );
             }
             Request::Disconnect { asker, whom, code, reason } => {
                 let count = self.disconnect(&whom, code, &reason);

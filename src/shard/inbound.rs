@@ -32,11 +32,8 @@ impl<R: Ring> Shard<R> {
     }
 
     fn accepted(&mut self, listener: usize, socket: Socket) {
-        let room = if self.slots.len() < self.settings.connections_max {
-            Room::Free
-        } else {
-            Room::Full
-        };
+        let room =
+            if self.slots.len() < self.settings.connections_max { Room::Free } else { Room::Full };
         self.listeners[listener].pause = ACCEPT_PAUSES.0;
         let listener = u16::try_from(listener).unwrap_or(u16::MAX);
         let settings = &self.desk.settings;

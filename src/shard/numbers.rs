@@ -19,10 +19,8 @@ impl<R: Ring> Shard<R> {
             && tally.messages > 0
         {
             numbers.messages_received(protocol, tally.messages);
-            numbers.observe_size(
-                SizeHistogram::MessageReceivedBytes,
-                to_u64(tally.message_bytes_max),
-            );
+            numbers
+                .observe_size(SizeHistogram::MessageReceivedBytes, to_u64(tally.message_bytes_max));
         }
         if let Some(protocol) = tally.opened {
             numbers.opened(protocol);

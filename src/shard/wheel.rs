@@ -119,7 +119,7 @@ mod tests {
         let mut wheel = Wheel::new(now);
         wheel.schedule(7, now + Duration::from_millis(5020), 0);
         assert_eq!(wheel.deadline(), Some(now + Duration::from_millis(5050)));
-        assert_eq!(expired(&mut wheel, now + Duration::from_millis(5019)), []);
+        assert_eq!(expired(&mut wheel, now + Duration::from_millis(5019)), [0_u32; 0]);
         assert_eq!(expired(&mut wheel, now + Duration::from_millis(5050)), [7]);
         assert_eq!(wheel.deadline(), None);
     }

@@ -149,6 +149,15 @@ fn decode_length(short_len: u8, input: &[u8]) -> Result<Option<(u64, usize)>, Pr
     Ok(Some((payload_len, end)))
 }
 
+/// Bytes of the header that a server writes before `payload_len` bytes.
+pub const fn server_header_len(payload_len: usize) -> usize {
+    match payload_len {
+        0..=125 => 2,
+        126..=0xFFFF => 4,
+        _ => 10,
+    }
+}
+
 /// Appends a header as a server sends it: without a mask, the length in the fewest bytes.
 ///
 /// Source: RFC 6455 §5.1, §5.2.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::cause::Cause;
 use super::client_id::ClientId;
-use super::frame::{self, Opcode};
 use super::keepalive;
 use super::{Action, Answer, Context, Ticket};
+use crate::ws::header::{Opcode, encode_frame};
 
 pub mod command;
 pub mod error;
@@ -116,9 +116,9 @@ impl Session {
         match (&self.phase, self.pings) {
             (Phase::Greeting { .. }, _) => cx.keepalive.answered(cx.settings.centrifuge.ping),
             (Phase::Open(_), Pings::Messages) => {
-                frame::encode_frame(cx.frames, Opcode::Text, b"{}");
+                encode_frame(cx.frames, Opcode::Text, b"{}");
             }
-            (Phase::Open(_), Pings::Frames) => frame::encode_frame(cx.frames, Opcode::Ping, b""),
+            (Phase::Open(_), Pings::Frames) => encode_frame(cx.frames, Opcode::Ping, b""),
         }
     }
 
@@ -193,7 +193,7 @@ fn begin(cx: &mut Context<'_>) {
 fn flush(cx: &mut Context<'_>) {
     let replies = &mut cx.scratch.replies;
     if !replies.is_empty() {
-        frame::encode_frame(cx.frames, Opcode::Text, replies);
+        encode_frame(cx.frames, Opcode::Text, replies);
         replies.clear();
     }
 }
