@@ -1,7 +1,7 @@
 //! Received bytes become messages.
 //!
 //! A message that lies whole in the input is unmasked there and never copied. Anything else is
-//! kept in a [`Partial`], which exists from the first byte of an unfinished message, or frame, to
+//! kept in a `Partial`, which exists from the first byte of an unfinished message, or frame, to
 //! its end: an idle receiver owns no memory.
 
 use super::close::{CloseCode, decode_close};
