@@ -16,7 +16,7 @@ use crate::ring::wakes::Wakes;
 use crate::ring::{Completion, End, Errno, Ring, Sends, Socket, Token, Wait};
 
 /// Turns after which something that is due counts as lost.
-const TURNS_MAX: usize = 2_000;
+const TURNS_MAX: usize = 10_000;
 
 /// A ring and the world around it.
 pub(super) trait Kernel {
@@ -306,23 +306,14 @@ impl<K: Kernel> Stage<K> {
             if let Some(index) = self.events.iter().position(&wanted) {
                 return self.events.remove(index).unwrap();
             }
-            // The kernel is entered although other events wait.
-            let others = std::mem::take(&mut self.events);
-            self.turn(&Batch(Vec::new()));
-            let new = std::mem::replace(&mut self.events, others);
-            self.events.extend(new);
+            self.settle_once();
         }
         panic!("no {what}; instead {:?}", self.events);
     }
 
     /// Some turns, in which whatever is due comes.
     pub(super) fn settle(&mut self) {
-        for _ in 0..20 {
-            let others = std::mem::take(&mut self.events);
-            self.turn(&Batch(Vec::new()));
-            let new = std::mem::replace(&mut self.events, others);
-            self.events.extend(new);
-        }
+        (0..20).for_each(|_| self.settle_once());
     }
 
     pub(super) fn arm_accept(&mut self) {
@@ -369,20 +360,6 @@ impl<K: Kernel> Stage<K> {
         self.kernel.ring().receive(line.socket, line.token);
     }
 
-    /// The next `len` bytes of an armed receive; arms it again when it ends for no reason of the
-    /// peer's. It is armed afterwards.
-    pub(super) fn received(&mut self, line: &Line<K::Client>, len: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while bytes.len() < len {
-            match self.next_of(line) {
-                Event::Received(_, more) => bytes.extend(more),
-                Event::ReceiveEnded(_, End::Spent | End::NoBuffers) => self.receive(line),
-                other => panic!("{other:?}"),
-            }
-        }
-        bytes
-    }
-
     /// How an armed receive ends after dropping what it still takes; never Spent or `NoBuffers`.
     pub(super) fn end(&mut self, line: &Line<K::Client>) -> End {
         loop {
@@ -400,18 +377,39 @@ impl<K: Kernel> Stage<K> {
         self.expect("event of a connection", |event| event.token() == Some(token))
     }
 
-    /// Has the client write everything while the ring takes turns.
-    pub(super) fn write(&mut self, line: &mut Line<K::Client>, mut bytes: &[u8]) {
-        for _ in 0..TURNS_MAX {
-            bytes = &bytes[line.client.write(bytes)..];
-            if bytes.is_empty() {
-                return;
-            }
-            self.settle_once();
-        }
-        panic!("{} bytes were never taken", bytes.len());
+    /// Has the client write everything while the armed receive takes it; it is armed afterwards.
+    pub(super) fn exchanged(&mut self, line: &mut Line<K::Client>, bytes: &[u8]) -> Vec<u8> {
+        self.exchanged_after(line, bytes, bytes.len())
     }
 
+    /// The same when bytes of earlier writes are still to come: `len` in all.
+    pub(super) fn exchanged_after(
+        &mut self,
+        line: &mut Line<K::Client>,
+        bytes: &[u8],
+        len: usize,
+    ) -> Vec<u8> {
+        let (mut written, mut got) = (0, Vec::new());
+        let token = line.token;
+        for _ in 0..TURNS_MAX {
+            if got.len() == len {
+                return got;
+            }
+            written += line.client.write(&bytes[written..]);
+            self.settle_once();
+            let of_line = |event: &Event| event.token() == Some(token);
+            while let Some(index) = self.events.iter().position(of_line) {
+                match self.events.remove(index).unwrap() {
+                    Event::Received(_, more) => got.extend(more),
+                    Event::ReceiveEnded(_, End::Spent | End::NoBuffers) => self.receive(line),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        panic!("{} of {len} bytes arrived", got.len());
+    }
+
+    /// A turn without sends; it sleeps also while older events wait.
     fn settle_once(&mut self) {
         let others = std::mem::take(&mut self.events);
         self.turn(&Batch(Vec::new()));
