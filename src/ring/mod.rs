@@ -15,10 +15,14 @@ use bytes::Bytes;
 
 pub mod listen;
 pub mod probe;
+pub mod sim;
 mod slots;
 pub mod stats;
 pub mod uring;
 pub mod wakes;
+
+#[cfg(test)]
+mod contract;
 
 use stats::Stats;
 
@@ -123,7 +127,8 @@ pub enum Completion {
         index: usize,
         /// Bytes that the socket took, less than were offered.
         sent: usize,
-        /// What refused the rest. EAGAIN: the socket is full.
+        /// What refused all of it (EAGAIN: the socket is full); `None` when some of it was sent:
+        /// what stops the rest shows when that is tried.
         errno: Option<Errno>,
     },
     /// A [`Ring::send_owned`] is over.
@@ -202,7 +207,9 @@ pub trait Ring {
     fn shutdown(&mut self, socket: Socket);
 
     /// Cancels what is in flight and closes; [`Completion::Closed`] follows when all of it is back.
-    /// Completions of the token may still arrive before that.
+    /// [`Completion::ReceiveEnded`] and [`Completion::SendDone`] of the token still arrive before
+    /// that, [`Completion::Received`] does not: such bytes are dropped. The socket's number may
+    /// name a new connection even before `Closed`.
     fn close(&mut self, socket: Socket, token: Token, farewell: Farewell);
 
     /// The peer's address, `None` when it is gone.
