@@ -4,12 +4,11 @@
 //! and actions to the [`Context`], and its [`connection::Stage`] says what the socket is to do next.
 //! What is queued for the client is kept beside it, in an [`outbox::Outbox`].
 
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use crate::auth::origin::OriginRule;
 use crate::auth::rate::Rate;
-use crate::dialect::cause::Protocol;
+use crate::dialect::cause::{DrainNotice, Protocol};
 use crate::dialect::scratch::Scratch;
 use crate::dialect::{self, Action};
 use crate::http1::head::HeadLimits;
@@ -52,8 +51,8 @@ pub struct Settings {
     pub dialect: dialect::Settings,
     /// What topics may do.
     pub namespaces: Namespaces,
-    /// When drained clients should come back, in milliseconds.
-    pub drain_retry_ms: RangeInclusive<u32>,
+    /// What raw and echo clients are told when the gateway drains.
+    pub drain: DrainNotice,
     /// Limits of what a client may leave unread.
     pub outbox: outbox::Settings,
     /// The page at `/`, when there is one.

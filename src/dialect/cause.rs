@@ -151,21 +151,26 @@ pub struct Farewell {
     pub reason: Cow<'static, str>,
 }
 
+/// What raw and echo clients are told when the gateway drains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainNotice {
+    /// 1012 (service restart) or 1001 (going away).
+    pub code: u16,
+    /// When they should come back, in milliseconds.
+    pub retry_ms: RangeInclusive<u32>,
+}
+
 /// The Close frame that a client is sent when its connection ends for `cause`.
 ///
-/// `retry_ms` is when drained clients should come back; raw and echo clients are told it. `None`:
-/// there is nobody to tell, or (`ClientClose`) the client's own code is to be echoed.
-pub fn farewell(
-    cause: Cause,
-    protocol: Protocol,
-    retry_ms: &RangeInclusive<u32>,
-) -> Option<Farewell> {
+/// `None`: there is nobody to tell, or (`ClientClose`) the client's own code is to be echoed.
+pub fn farewell(cause: Cause, protocol: Protocol, drain: &DrainNotice) -> Option<Farewell> {
     use Protocol::{Centrifuge, Echo, Raw};
     let (code, reason) = match (cause, protocol) {
         (Cause::ClientClose | Cause::ClientGone | Cause::Reset, _) => return None,
         (Cause::Drain, Raw | Echo) => {
-            let reason = format!("restart retry_ms={}-{}", retry_ms.start(), retry_ms.end());
-            return Some(Farewell { code: 1012, reason: reason.into() });
+            let (from, to) = (drain.retry_ms.start(), drain.retry_ms.end());
+            let reason = format!("restart retry_ms={from}-{to}");
+            return Some(Farewell { code: drain.code, reason: reason.into() });
         }
         (Cause::Drain, Centrifuge) => (3001, "shutdown"),
         (Cause::Shed, Raw | Echo) => (1013, "try again later"),
@@ -313,7 +318,8 @@ mod tests {
                 (Protocol::Centrifuge, centrifuge),
             ];
             for (protocol, expected) in columns {
-                let told = farewell(cause, protocol, &(500..=20_000));
+                let drain = DrainNotice { code: 1012, retry_ms: 500..=20_000 };
+                let told = farewell(cause, protocol, &drain);
                 let told = told.as_ref().map(|f| (f.code, &*f.reason));
                 assert_eq!(told, expected, "{cause:?} {protocol:?}");
             }

@@ -83,7 +83,7 @@ impl<R: Ring> Shard<R> {
                 let code = CloseCodeLabel::of(verdict.code);
                 self.numbers.closed(code, verdict.initiator, verdict.cause, protocol);
             }
-            None => self.numbers.lower(Gauge::ConnectionsHandshaking, 1),
+            None => self.handshaking -= 1,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::topic::subscribers::Memberships;
 use super::drain::Life;
 use super::labels::PauseReason;
 use super::slots::{Flags, Reading, Slot};
-use super::{ACCEPT_PAUSES, Accepting, Shard, is_out_of_descriptors, to_u64};
+use super::{ACCEPT_PAUSES, Accepting, Settings, Shard, is_out_of_descriptors, to_u64};
 
 impl<R: Ring> Shard<R> {
     pub(super) fn handle(&mut self, completion: Completion) {
@@ -32,8 +32,9 @@ impl<R: Ring> Shard<R> {
     }
 
     fn accepted(&mut self, listener: usize, socket: Socket) {
-        let room =
-            if self.slots.len() < self.settings.connections_max { Room::Free } else { Room::Full };
+        let Settings { connections_max, handshakes_max, .. } = self.settings;
+        let is_full = self.slots.len() >= connections_max || self.handshaking >= handshakes_max;
+        let room = if is_full { Room::Full } else { Room::Free };
         self.listeners[listener].pause = ACCEPT_PAUSES.0;
         let listener = u16::try_from(listener).unwrap_or(u16::MAX);
         let settings = &self.desk.settings;
@@ -46,7 +47,7 @@ impl<R: Ring> Shard<R> {
             reading: Reading::Armed,
             flags: Flags::default(),
         });
-        self.numbers.raise(Gauge::ConnectionsHandshaking, 1);
+        self.handshaking += 1;
         self.ring.receive(socket, token);
         match self.life {
             Life::Running => self.schedule(token.slot),

@@ -46,6 +46,8 @@ pub struct Settings {
     pub shards: usize,
     /// Connections of this shard; more are answered with 503.
     pub connections_max: usize,
+    /// Connections of this shard that are not upgraded yet; more are answered with 503.
+    pub handshakes_max: usize,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
     /// Topics at home on this shard.
@@ -72,6 +74,8 @@ pub struct Shard<R: Ring> {
     settings: Settings,
     numbers: Writer<Labels>,
     slots: Slots,
+    /// Connections that are not upgraded yet.
+    handshaking: usize,
     wheel: Wheel,
     topics: Topics,
     homes: Homes,
@@ -148,6 +152,7 @@ impl<R: Ring> Shard<R> {
         let nonce = format!("{}{}", settings.epoch_nonce, post.node());
         Self {
             slots: Slots::default(),
+            handshaking: 0,
             wheel: Wheel::new(now),
             topics: Topics::default(),
             homes: Homes::new(nonce, settings.topics_max),
@@ -283,6 +288,7 @@ impl<R: Ring> Shard<R> {
     }
 
     fn publish_numbers(&mut self) {
+        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(self.handshaking));
         self.numbers.set(Gauge::Subscriptions, to_u64(self.topics.subscribers()));
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));

@@ -13,7 +13,8 @@ use super::{Shard, to_u64};
 
 impl<R: Ring> Shard<R> {
     /// Counts what happened in one call into a connection.
-    pub(super) fn count(&self, tally: &Tally, protocol: Option<Protocol>) {
+    pub(super) fn count(&mut self, tally: &Tally, protocol: Option<Protocol>) {
+        self.handshaking -= usize::from(tally.opened.is_some());
         let numbers = &self.numbers;
         if let Some(protocol) = protocol
             && tally.messages > 0
@@ -24,7 +25,6 @@ impl<R: Ring> Shard<R> {
         }
         if let Some(protocol) = tally.opened {
             numbers.opened(protocol);
-            numbers.lower(Gauge::ConnectionsHandshaking, 1);
         }
         if let Some((status, reason)) = tally.refused {
             let status = HttpStatusLabel::of(status.code());
