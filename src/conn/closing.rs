@@ -72,9 +72,7 @@ impl Ending {
 
     /// Writes our Close for `cause` unless one was written.
     pub fn say(&mut self, cause: Cause, protocol: Protocol, cx: &mut Context<'_>) {
-        if let Some(Farewell { code, reason }) =
-            farewell(cause, protocol, &cx.settings.drain)
-        {
+        if let Some(Farewell { code, reason }) = farewell(cause, protocol, &cx.settings.drain) {
             self.write(Some((CloseCode(code), &reason)), cx);
         }
     }

@@ -158,8 +158,7 @@ impl Gateway {
             Rc::new(Hub::new(control_post, shards, Box::new(move |node| wakes.notify(node))))
         };
         tokio_uring::spawn(listen_to_shards(Arc::clone(&wakes), shards, Rc::clone(&hub)));
-        let mut gateway =
-            Self { config, hub, readiness: Rc::default(), shards, reports };
+        let mut gateway = Self { config, hub, readiness: Rc::default(), shards, reports };
         gateway.await_shards().await?;
         drop(readers);
         gateway.readiness.set_ready();
@@ -251,7 +250,10 @@ fn connections_max(config: &Config, open_files: u64) -> usize {
 
 /// Takes in what the shards send to the control thread, for as long as the process lives.
 async fn listen_to_shards(wakes: Arc<Wakes>, node: usize, hub: Rc<Hub>) {
-    #[expect(deprecated, reason = "its successor is unsafe, for descriptors that lie; this is none")]
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for descriptors that lie; this is none"
+    )]
     let eventfd = AsyncFd::with_interest(wakes.eventfd(node), Interest::READABLE);
     let Ok(eventfd) = eventfd else {
         tracing::error!("the control thread cannot hear the shards: no room in epoll");

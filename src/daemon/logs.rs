@@ -55,9 +55,9 @@ pub(super) fn begin(settings: Log) -> Lines {
     // Refused only when there is a subscriber already, as in tests: then that one keeps the lines.
     let _ = match settings.format {
         LogFormat::Text => tracing::subscriber::set_global_default(subscriber.finish()),
-        LogFormat::Json => tracing::subscriber::set_global_default(
-            subscriber.json().flatten_event(true).finish(),
-        ),
+        LogFormat::Json => {
+            tracing::subscriber::set_global_default(subscriber.json().flatten_event(true).finish())
+        }
     };
     Lines { lines: receiver, dropped }
 }
@@ -110,7 +110,8 @@ impl Write for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let text = std::mem::take(&mut self.text);
-        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = self.queue.lines.try_send(text)
+        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) =
+            self.queue.lines.try_send(text)
         {
             self.queue.dropped.fetch_add(1, Ordering::Relaxed);
         }

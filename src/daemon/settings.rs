@@ -88,10 +88,7 @@ pub(super) fn of_ring(config: &Config) -> uring::Settings {
         submission_entries: ring.entries,
         completion_entries: ring.entries * 4,
         shared_buffers: Pool { count: ring.buffers, bytes: ring.buffer_bytes },
-        whole_buffers: Pool {
-            count: u16::try_from(count).unwrap_or(ring.buffers),
-            bytes: whole,
-        },
+        whole_buffers: Pool { count: u16::try_from(count).unwrap_or(ring.buffers), bytes: whole },
         disable: ring.disable.clone(),
     }
 }

@@ -48,9 +48,8 @@ pub(super) enum Report {
 ///
 /// Errors: [`Failure::Internal`] when the system gives no thread.
 pub(super) fn spawn(job: Job, reports: UnboundedSender<Report>) -> Result<(), Failure> {
-    let thread = std::thread::Builder::new()
-        .name(format!("shard-{}", job.node))
-        .stack_size(STACK_BYTES);
+    let thread =
+        std::thread::Builder::new().name(format!("shard-{}", job.node)).stack_size(STACK_BYTES);
     let run = move || {
         let node = job.node;
         let report = catch_unwind(AssertUnwindSafe(|| serve(job, &reports))).unwrap_or_else(|_| {

@@ -330,7 +330,8 @@ mod tests {
     fn reasons_are_never_empty_never_json_and_fit_a_control_frame() {
         for (cause, ..) in ROWS {
             for protocol in [Protocol::Raw, Protocol::Echo, Protocol::Centrifuge] {
-                let Some(told) = farewell(cause, protocol, &(u32::MAX..=u32::MAX)) else {
+                let drain = DrainNotice { code: 1012, retry_ms: u32::MAX..=u32::MAX };
+                let Some(told) = farewell(cause, protocol, &drain) else {
                     continue;
                 };
                 assert!((1..=123).contains(&told.reason.len()), "{cause:?}");

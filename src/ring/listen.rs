@@ -20,11 +20,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            send_buffer_bytes: 256 * 1024,
-            not_sent_lowat_bytes: 64 * 1024,
-            backlog: 4096,
-        }
+        Self { send_buffer_bytes: 256 * 1024, not_sent_lowat_bytes: 64 * 1024, backlog: 4096 }
     }
 }
 
@@ -55,11 +51,8 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_the_options() {
-        let options = Options {
-            send_buffer_bytes: 32 * 1024,
-            not_sent_lowat_bytes: 48 * 1024,
-            backlog: 8,
-        };
+        let options =
+            Options { send_buffer_bytes: 32 * 1024, not_sent_lowat_bytes: 48 * 1024, backlog: 8 };
         let listener = listen(([127, 0, 0, 1], 0).into(), options).expect("a listener");
         let address = listener.local_addr().expect("an address");
         let _client = TcpStream::connect(address).expect("a connection");
