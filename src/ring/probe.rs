@@ -230,10 +230,12 @@ fn missing(mut required: impl Iterator<Item = (&'static str, bool)>) -> Result<(
 /// What a failed io_uring_setup means.
 pub(super) fn explain(error: &std::io::Error, settings: &Settings) -> StartError {
     match error.raw_os_error() {
+        // Some filters hide what they forbid.
+        Some(libc::ENOSYS) if is_filtered(status().as_deref()) => StartError::Seccomp,
         Some(libc::ENOSYS | libc::EINVAL) => StartError::KernelTooOld { release: release() },
         Some(libc::EPERM | libc::EACCES) => explain_refusal(
             std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().as_deref(),
-            std::fs::read_to_string("/proc/self/status").ok().as_deref(),
+            status().as_deref(),
         ),
         Some(libc::ENOMEM) => StartError::Memlock {
             needed_bytes: setup::locked_bytes(settings),
@@ -246,15 +248,21 @@ pub(super) fn explain(error: &std::io::Error, settings: &Settings) -> StartError
 
 /// Who refused: judged by the sysctl's file and the process' status, where they can be read.
 fn explain_refusal(sysctl: Option<&str>, status: Option<&str>) -> StartError {
-    let filtered = status.is_some_and(|status| {
-        let mut lines = status.lines().filter_map(|line| line.strip_prefix("Seccomp:"));
-        lines.any(|value| value.trim() == "2")
-    });
     match sysctl.and_then(|text| text.trim().parse().ok()) {
         Some(value @ 1..=2) => StartError::Sysctl { value },
-        _ if filtered => StartError::Seccomp,
+        _ if is_filtered(status) => StartError::Seccomp,
         _ => StartError::Denied,
     }
+}
+
+/// Whether the process has a seccomp filter.
+fn is_filtered(status: Option<&str>) -> bool {
+    let mut lines = status.unwrap_or_default().lines();
+    lines.any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+}
+
+fn status() -> Option<String> {
+    std::fs::read_to_string("/proc/self/status").ok()
 }
 
 pub(super) fn failed(step: &'static str, error: &std::io::Error) -> StartError {
