@@ -8,6 +8,9 @@ use rustix::process::{Resource, getrlimit};
 use super::Errno;
 use super::uring::{Settings, setup};
 
+/// Entries of a ring that is made only to try something.
+const TRIAL_ENTRIES: u32 = 8;
+
 /// Something that the ring uses where the kernel has it, and does without elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -146,8 +149,8 @@ impl fmt::Display for StartError {
             Self::Memlock { needed_bytes, limit_bytes: Some(limit_bytes) } => write!(
                 out,
                 "locked memory is limited to {} KiB, and each shard's ring needs {} KiB: set \
-                 LimitMEMLOCK= (systemd) or --ulimit memlock= (containers) to at least that times \
-                 the shards, 64 MiB is ample",
+                 LimitMEMLOCK= (systemd) or --ulimit memlock= (containers) to at least twice that \
+                 for each shard, 64 MiB is ample",
                 limit_bytes / 1024,
                 needed_bytes.div_ceil(1024)
             ),
@@ -173,21 +176,53 @@ impl std::error::Error for StartError {}
 
 /// Finds out which optional features a ring with these settings can use here.
 ///
-/// Makes a ring of full size and drops it, so that it fails like the shards would.
+/// Also makes a ring of full size and drops it, so that it fails like the shards would.
 ///
 /// Errors: [`StartError`] when something indispensable is missing or forbidden.
 pub fn probe(settings: &Settings) -> Result<Features, StartError> {
-    let ring = setup::open(settings, Features::default().with(Feature::Restrictions, true))
-        .map_err(|error| explain(&error, settings))?;
+    let features = features(settings)?;
+    setup::open(settings, features).map_err(|error| explain(&error, settings))?;
+    Ok(features)
+}
+
+/// The same with a small ring: the kernel gives locked memory back only some time after a ring is
+/// dropped, and every shard asks.
+pub(super) fn features(settings: &Settings) -> Result<Features, StartError> {
+    let explain = |error: std::io::Error| explain(&error, settings);
+    let small = Settings {
+        submission_entries: TRIAL_ENTRIES,
+        completion_entries: TRIAL_ENTRIES,
+        ..settings.clone()
+    };
+    let disabled = Features::default().with(Feature::Restrictions, true);
+    let ring = setup::open(&small, disabled).map_err(explain)?;
     require_flags(&ring)?;
+    let no_sqarray = setup::open(&small, disabled.with(Feature::NoSqarray, true)).map(drop);
     let offered = Features::default()
         .with(Feature::MsgRing, require_operations(&ring)?)
         .with(Feature::MultishotAccept, true)
-        .with(Feature::NoSqarray, setup::offers_no_sqarray())
-        .with(Feature::RegisteredRing, setup::offers_registered_ring(&ring))
-        .with(Feature::IncrementalBuffers, setup::offers_incremental_buffers(&ring))
-        .with(Feature::Restrictions, setup::restrict(&ring).is_ok());
+        .with(Feature::NoSqarray, is_offered(no_sqarray).map_err(explain)?)
+        .with(
+            Feature::RegisteredRing,
+            is_offered(setup::try_registered_ring(&ring)).map_err(explain)?,
+        )
+        .with(
+            Feature::IncrementalBuffers,
+            is_offered(setup::try_incremental_buffers(&ring)).map_err(explain)?,
+        )
+        .with(Feature::Restrictions, is_offered(setup::restrict(&ring)).map_err(explain)?);
     Ok(offered.without(&settings.disable))
+}
+
+/// Tells "the kernel does not know this" from "it cannot be done now".
+fn is_offered(tried: std::io::Result<()>) -> std::io::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(false),
+            _ => Err(error),
+        },
+    }
 }
 
 fn require_flags(ring: &IoUring) -> Result<(), StartError> {
