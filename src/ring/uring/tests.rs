@@ -168,6 +168,9 @@ fn every_refused_send_is_reported_in_its_turn_also_when_completions_overflow() {
     refused.dedup();
     assert_eq!(refused.len(), completions.len());
     assert!(ring.stats().overflows > 0);
+    // The overflow has ended the poll of the eventfd; it must be armed again.
+    ring.wakes.notify(0);
+    assert!(matches!(turns(&mut ring).as_slice(), [Completion::Woken]));
     // Those that were not reported went out, and no others.
     ring.shutdown(socket);
     let mut got = Vec::new();
@@ -208,6 +211,33 @@ fn received_bytes_of_several_connections_share_a_buffer() {
     assert_eq!(ring.bytes(two), b"second");
     assert_eq!(ring.stats().buffers_free, 64);
     leases.into_iter().for_each(|lease| ring.release(lease));
+}
+
+#[test]
+fn a_cancel_reaches_a_receive_that_is_busy() {
+    let (mut ring, address) = ring(&[Feature::IncrementalBuffers]);
+    let (socket, client) = connected(&mut ring, address);
+    client.set_nonblocking(true).unwrap();
+    while (&client).write(&[0; 64 * 1024]).is_ok() {}
+    // More than the kernel takes in one go: the receive is between two goes when it is cancelled.
+    let token = Token { slot: 0, generation: 0 };
+    ring.receive(socket, token);
+    ring.cancel_receive(socket, token);
+    let mut ended = false;
+    for _ in 0..100 {
+        let mut completions = Vec::new();
+        let deadline = ring.now() + Duration::from_millis(2);
+        ring.turn(&Nothing, Wait::Until(deadline), &mut completions).unwrap();
+        for completion in completions {
+            match completion {
+                Completion::Received { lease, .. } => ring.release(lease),
+                Completion::ReceiveEnded { .. } => ended = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        while (&client).write(&[0; 64 * 1024]).is_ok() {}
+    }
+    assert!(ended);
 }
 
 #[test]
