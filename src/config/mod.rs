@@ -1,1 +1,266 @@
-//! Not written yet.
+//! Text in, checked settings out; everything that is wrong is told at once.
+//!
+//! [`keys::SECTIONS`] lists every setting with its type, limits and default. [`parse`] holds a text
+//! against that list, then builds a [`Config`] and looks for settings that do not go together.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::auth::origin::OriginRule;
+use crate::auth::rate::Rate;
+use crate::conn::outbox::Settings as OutboxSettings;
+use crate::dialect::keepalive::Settings as PingSettings;
+use crate::mail::post::Settings as LaneSettings;
+use crate::ring::probe::Feature;
+use crate::topic::namespace::Namespace;
+
+mod build;
+mod conflict;
+pub mod keys;
+mod quantity;
+mod reader;
+mod tree;
+pub mod violation;
+
+use violation::Violations;
+
+/// All settings, each within its limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Threads that serve clients; `None`: one for each usable CPU.
+    pub shards: Option<usize>,
+    /// Whether each of them is bound to a CPU.
+    pub pin_threads: bool,
+    /// Where clients connect; at least one.
+    pub listeners: Vec<Listener>,
+    /// The operators' side.
+    pub operator: Operator,
+    /// Request heads.
+    pub http: Http,
+    /// What is taken from clients after the upgrade.
+    pub websocket: Websocket,
+    /// What is queued for clients.
+    pub outbox: OutboxSettings,
+    /// How many there may be.
+    pub limits: Limits,
+    /// What is served.
+    pub routes: Routes,
+    /// The Centrifugo protocol.
+    pub centrifuge: Centrifuge,
+    /// What topics may do; no two with one name.
+    pub namespaces: Vec<Namespace>,
+    /// io_uring.
+    pub ring: Ring,
+    /// Options of sockets.
+    pub socket: Socket,
+    /// Capacities between threads.
+    pub lanes: LaneSettings,
+    /// The orderly end.
+    pub drain: Drain,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// One place where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Which web pages may connect.
+    pub origins: OriginRule,
+}
+
+/// The operators' side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// Address and port; `None`: there is none.
+    pub address: Option<SocketAddr>,
+    /// Who may call the server API.
+    pub api: ApiAccess,
+    /// Most bytes in the body of a request.
+    pub body_bytes_max: usize,
+}
+
+/// Who may call the server API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiAccess {
+    /// Nobody.
+    Refused,
+    /// Those who present this key.
+    Key(ApiKey),
+    /// All who reach the address, which is a loopback one.
+    Insecure,
+}
+
+/// A secret: shows nothing of itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+/// Limits of request heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Most bytes in a head.
+    pub head_bytes_max: usize,
+    /// Most headers in a head.
+    pub headers_max: usize,
+    /// Longest time from the connection to the end of its head.
+    pub head_timeout: Duration,
+}
+
+/// Limits of what clients send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Websocket {
+    /// Most payload bytes in a message.
+    pub message_bytes_max: usize,
+    /// Most frames in a message.
+    pub fragments_max: usize,
+    /// Longest time from the first frame of a message to its last.
+    pub message_timeout: Duration,
+    /// Pings on raw and echo connections.
+    pub ping: PingSettings,
+    /// Longest time for the client's half of a close.
+    pub close_timeout: Duration,
+    /// Longest time without a message; `None`: any.
+    pub idle_timeout: Option<Duration>,
+    /// Pings, pongs and closes.
+    pub control_frames: Rate,
+}
+
+/// How many there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all; `None`: what the limit of open files allows.
+    pub connections_max: Option<usize>,
+    /// Connections in all that have not been upgraded.
+    pub handshakes_max: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions_max: usize,
+    /// Topics in all.
+    pub topics_max: usize,
+}
+
+/// What is served on the client listeners; at least one of them is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routes {
+    /// `/topic/{topic}`.
+    pub raw: bool,
+    /// `/echo`.
+    pub echo: bool,
+    /// `/`, a page for trying things out.
+    pub demo: bool,
+    /// `/connection/websocket`.
+    pub centrifuge: bool,
+}
+
+/// Settings of the Centrifugo protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Centrifuge {
+    /// Pings of the protocol.
+    pub ping: PingSettings,
+    /// Longest time from the upgrade to the connect command.
+    pub connect_timeout: Duration,
+}
+
+/// Sizes and switches of io_uring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// Entries of each submission queue; a power of two.
+    pub entries: u32,
+    /// Receive buffers of each shard; a power of two.
+    pub buffers: u16,
+    /// Bytes in each of them.
+    pub buffer_bytes: u32,
+    /// What is not to be used.
+    pub disable: Vec<Feature>,
+}
+
+/// Options of sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// SO_SNDBUF of clients, in bytes.
+    pub send_buffer: u32,
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+    /// TCP_NOTSENT_LOWAT of clients, in bytes.
+    pub notsent_lowat: u32,
+}
+
+/// The orderly end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// From the failing readiness check to the first close.
+    pub grace: Duration,
+    /// The closes are spread over this.
+    pub window: Duration,
+    /// Close code on raw connections: 1012 or 1001.
+    pub code: u16,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least important.
+    pub level: tracing::Level,
+    /// For whom.
+    pub format: LogFormat,
+}
+
+/// For whom log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// People.
+    Text,
+    /// Machines: one JSON object in each line.
+    Json,
+}
+
+impl ApiKey {
+    /// The secret itself, to compare with.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+impl Default for Config {
+    /// What an empty text means.
+    fn default() -> Self {
+        parse("", "defaults", &[]).unwrap_or_else(|violations| panic!("{violations}"))
+    }
+}
+
+/// The settings that `text` and then `overrides` (each `key.path=value`) make. `origin` names the
+/// text in messages.
+///
+/// Errors: everything that is wrong, in the order of the text. Where it is not TOML at all, only
+/// that: the rest would be guesses.
+pub fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<Config, Violations> {
+    let mut violations = Vec::new();
+    let mut config = None;
+    match tree::parse(text) {
+        Err(syntax) => violations = syntax,
+        Ok(mut tree) => {
+            for text in overrides {
+                violations.extend(tree::apply(&mut tree, text).err());
+            }
+            let sections = reader::read(&tree, &mut violations);
+            let built = build::build(&sections, &mut violations);
+            debug_assert_eq!(sections.untaken(), [""; 0], "every setting has a use");
+            conflict::report(&built, &sections, &mut violations);
+            config = Some(built);
+        }
+    }
+    violations.sort_by_key(|violation| violation.place);
+    match config {
+        Some(config) if violations.is_empty() => Ok(config),
+        _ => Err(Violations { origin: origin.to_owned(), list: violations }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

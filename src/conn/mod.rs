@@ -1,1 +1,104 @@
-//! Not written yet.
+//! One client: from the opening handshake to the end, without I/O.
+//!
+//! A [`connection::Connection`] gets bytes, answers, deadlines and the peer's end; it appends frames
+//! and actions to the [`Context`], and its [`connection::Stage`] says what the socket is to do next.
+//! What is queued for the client is kept beside it, in an [`outbox::Outbox`].
+
+use std::time::{Duration, Instant};
+
+use crate::auth::origin::OriginRule;
+use crate::auth::rate::Rate;
+use crate::dialect::cause::{DrainNotice, Protocol};
+use crate::dialect::scratch::Scratch;
+use crate::dialect::{self, Action};
+use crate::http1::head::HeadLimits;
+use crate::http1::status::Status;
+use crate::topic::namespace::Namespaces;
+use crate::ws::receiver::Limits;
+
+pub mod closing;
+pub mod connection;
+mod open;
+pub mod outbox;
+pub mod route;
+mod upgrade;
+
+/// Every reason for which a connection refuses a request that reads well.
+pub const REFUSAL_REASONS: &[&str] = upgrade::REASONS;
+
+/// Settings of connections.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Limits of request heads.
+    pub head: HeadLimits,
+    /// How long the opening handshake may take.
+    pub head_timeout: Duration,
+    /// Limits of inbound messages.
+    pub messages: Limits,
+    /// How long a message that was begun may take to arrive.
+    pub message_timeout: Duration,
+    /// How long the closing handshake may take.
+    pub close_timeout: Duration,
+    /// How long a client may be silent but for pongs; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How many control frames a client may send.
+    pub control_frames: Rate,
+    /// Which routes there are.
+    pub routes: route::Routes,
+    /// Whose pages may connect, by listener.
+    pub origins: Vec<OriginRule>,
+    /// Settings of the client protocols.
+    pub dialect: dialect::Settings,
+    /// What topics may do.
+    pub namespaces: Namespaces,
+    /// What raw and echo clients are told when the gateway drains.
+    pub drain: DrainNotice,
+    /// Limits of what a client may leave unread.
+    pub outbox: outbox::Settings,
+    /// The page at `/`, when there is one.
+    pub page: Option<&'static str>,
+}
+
+/// What a connection works with during one call.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The time of this turn.
+    pub now: Instant,
+    /// Bytes for the client are appended here.
+    pub frames: &'a mut Vec<u8>,
+    /// What the hub is to do is appended here.
+    pub actions: &'a mut Vec<Action>,
+    /// What has happened.
+    pub tally: &'a mut Tally,
+    /// Memory for parsing.
+    pub scratch: &'a mut Scratch,
+    /// Settings of connections.
+    pub settings: &'a Settings,
+    /// Chance: client ids and the spread of pings.
+    pub random: &'a mut fastrand::Rng,
+    /// Whether the client reads slower than we write: then at most one pong is kept for it.
+    pub is_backlogged: bool,
+}
+
+/// What happened during one call, for the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages received whole.
+    pub messages: u64,
+    /// Payload bytes of the largest of them.
+    pub message_bytes_max: usize,
+    /// Messages written (replies, echoes).
+    pub replies: u64,
+    /// Pings written.
+    pub pings: u64,
+    /// Answers to our pings.
+    pub pongs: u64,
+    /// The connection was upgraded.
+    pub opened: Option<Protocol>,
+    /// The request was refused.
+    pub refused: Option<(Status, &'static str)>,
+    /// A Close was written, with this code (1005: none).
+    pub close_sent: Option<u16>,
+    /// A Close was read, with this code (1005: none).
+    pub close_received: Option<u16>,
+}

@@ -1,1 +1,13 @@
-//! Not written yet.
+//! The process: command line, configuration, threads, signals, logs, exit codes.
+
+pub mod cli;
+mod control;
+pub mod exit;
+mod limits;
+mod logs;
+mod settings;
+mod source;
+mod start;
+mod threads;
+
+pub use control::run;

@@ -7,18 +7,28 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use crate::topic::history::{HistoryQuery, Order, Recovery};
 use crate::topic::name::TopicName;
 use crate::topic::namespace::Namespaces;
 use crate::topic::publication::{Payload, Position, Publication, Publisher};
+use crate::ws::header::{Opcode, encode_frame};
 
 pub mod cause;
 pub mod centrifuge;
+pub mod client_id;
 pub mod echo;
+#[cfg(test)]
+mod fixture;
+mod json;
 pub mod keepalive;
+pub mod payload;
 pub mod raw;
+pub mod scratch;
 pub mod variant;
 
-use cause::Cause;
+use cause::{Cause, Protocol};
+use client_id::ClientId;
+use scratch::Scratch;
 use variant::Variant;
 
 /// Names one open question of a connection; the answer carries it back. In Centrifugo sessions it
@@ -75,26 +85,6 @@ pub enum Action {
     Close(Cause),
 }
 
-/// A part of a topic's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryQuery {
-    /// Most publications to return; 0 asks for the position only.
-    pub limit: usize,
-    /// Only publications after (in reverse: before) this one.
-    pub since: Option<Position>,
-    /// Which end comes first.
-    pub order: Order,
-}
-
-/// The direction in which history is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Oldest first.
-    Forward,
-    /// Newest first.
-    Reverse,
-}
-
 /// What the hub says to a question.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -120,17 +110,6 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// What became of the wish to recover.
-#[derive(Clone, Debug)]
-pub enum Recovery {
-    /// Nobody asked.
-    NotAsked,
-    /// Everything that was missed, oldest first.
-    Recovered(Vec<Arc<Publication>>),
-    /// History no longer covers it (or the epoch is another): start from `position`.
-    Lost,
-}
-
 /// Why the hub does not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -150,6 +129,19 @@ pub enum Refusal {
     TryAgain,
 }
 
+impl Action {
+    /// The ticket of the answer that this asks for.
+    pub const fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Subscribe { ticket, .. }
+            | Self::Unsubscribe { ticket, .. }
+            | Self::History { ticket, .. } => Some(*ticket),
+            Self::Publish { ticket, .. } => *ticket,
+            Self::Close(_) => None,
+        }
+    }
+}
+
 /// What a session works with during one call.
 #[derive(Debug)]
 pub struct Context<'a> {
@@ -165,11 +157,15 @@ pub struct Context<'a> {
     pub keepalive: &'a mut keepalive::Keepalive,
     /// Settings of this room.
     pub settings: &'a Settings,
+    /// Buffers for reading JSON.
+    pub scratch: &'a mut Scratch,
 }
 
 /// Settings of the client languages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Pings of raw and echo clients.
+    pub ping: keepalive::Settings,
     /// Settings of the Centrifugo protocol.
     pub centrifuge: centrifuge::Settings,
 }
@@ -183,4 +179,134 @@ pub enum Session {
     Echo,
     /// Centrifugo v2 JSON.
     Centrifuge(Box<centrifuge::Session>),
+}
+
+impl Session {
+    /// The language.
+    pub const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Raw(_) => Protocol::Raw,
+            Self::Echo => Protocol::Echo,
+            Self::Centrifuge(_) => Protocol::Centrifuge,
+        }
+    }
+
+    /// The name of the connection, where the language has one.
+    pub fn client_id(&self) -> Option<ClientId> {
+        match self {
+            Self::Raw(_) | Self::Echo => None,
+            Self::Centrifuge(session) => Some(session.client_id()),
+        }
+    }
+
+    /// How often to ping and how long to wait.
+    pub const fn ping_settings(&self, settings: &Settings) -> keepalive::Settings {
+        match self {
+            Self::Raw(_) | Self::Echo => settings.ping,
+            Self::Centrifuge(_) => settings.centrifuge.ping,
+        }
+    }
+
+    /// Takes a text message; `text` is valid UTF-8.
+    pub fn message_text(&mut self, text: &[u8], cx: &mut Context<'_>) {
+        match self {
+            Self::Raw(session) => {
+                cx.keepalive.answered(cx.settings.ping);
+                session.message_text(text, cx);
+            }
+            Self::Echo => {
+                cx.keepalive.answered(cx.settings.ping);
+                echo::message_text(text, cx);
+            }
+            Self::Centrifuge(session) => session.message_text(text, cx),
+        }
+    }
+
+    /// Takes a binary message.
+    pub fn message_binary(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
+        match self {
+            Self::Raw(session) => {
+                cx.keepalive.answered(cx.settings.ping);
+                session.message_binary(bytes, cx);
+            }
+            Self::Echo => {
+                cx.keepalive.answered(cx.settings.ping);
+                echo::message_binary(bytes, cx);
+            }
+            Self::Centrifuge(_) => cx.actions.push(Action::Close(Cause::UnsupportedData)),
+        }
+    }
+
+    /// Takes the hub's answer to the question `ticket`.
+    ///
+    /// The answer to the opening question of a raw client is for [`raw::Session::opened`].
+    pub fn answer(&mut self, ticket: Ticket, answer: Answer, cx: &mut Context<'_>) {
+        match self {
+            Self::Raw(_) | Self::Echo => {
+                debug_assert!(false, "{ticket:?} was not asked, yet answered: {answer:?}");
+            }
+            Self::Centrifuge(session) => session.answer(ticket, answer, cx),
+        }
+    }
+
+    /// Writes a ping; to be called when the keepalive says [`keepalive::Due::Ping`].
+    pub fn ping(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::Raw(_) | Self::Echo => encode_frame(cx.frames, Opcode::Ping, b""),
+            Self::Centrifuge(session) => session.ping(cx),
+        }
+    }
+
+    /// Takes a Pong frame.
+    pub fn pong(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Self::Raw(_) | Self::Echo => cx.keepalive.answered(cx.settings.ping),
+            Self::Centrifuge(session) => session.pong(cx),
+        }
+    }
+
+    /// When [`Session::timeout`] wants to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Raw(_) | Self::Echo => None,
+            Self::Centrifuge(session) => session.deadline(),
+        }
+    }
+
+    /// Does what is due at `cx.now`.
+    pub fn timeout(&mut self, cx: &mut Context<'_>) {
+        if let Self::Centrifuge(session) = self {
+            session.timeout(cx);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::Fixture;
+    use super::*;
+
+    #[test]
+    fn plain_clients_are_pinged_with_frames_and_anything_they_send_is_life() {
+        let mut fixture = Fixture::new();
+        let mut session = Session::Echo;
+        type Sign = fn(&mut Session, &mut Context<'_>);
+        let signs: [Sign; 3] = [
+            |session, cx| session.pong(cx),
+            |session, cx| session.message_text(b"", cx),
+            |session, cx| session.message_binary(b"", cx),
+        ];
+        for sign in signs {
+            fixture.ping_due();
+            fixture.frames.clear();
+            session.ping(&mut fixture.cx());
+            assert_eq!(fixture.frames, [0x89, 0x00]);
+            assert!(fixture.keepalive.is_awaiting());
+            sign(&mut session, &mut fixture.cx());
+            assert!(!fixture.keepalive.is_awaiting());
+        }
+        assert_eq!(session.deadline(), None);
+        assert_eq!(session.client_id(), None);
+        assert_eq!(session.ping_settings(&fixture.settings), fixture.settings.ping);
+    }
 }

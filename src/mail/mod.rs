@@ -1,1 +1,4 @@
-//! Not written yet.
+//! Every message that crosses threads, and the lanes it crosses on.
+
+pub mod message;
+pub mod post;

@@ -5,23 +5,22 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Unsent bytes above which the kernel does not call a socket writable: what waits longer stays in
-/// our outbox, where it can be conflated or dropped.
-const NOT_SENT_LOWAT_BYTES: u32 = 64 * 1024;
-
 /// Options of a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// What the kernel may hold for a peer that does not read (SO_SNDBUF; the kernel doubles it
     /// for its own needs, and caps it at net.core.wmem_max).
     pub send_buffer_bytes: usize,
+    /// Unsent bytes above which the kernel does not call a socket writable (TCP_NOTSENT_LOWAT):
+    /// what waits longer stays in our outbox, where it can be conflated or dropped.
+    pub not_sent_lowat_bytes: u32,
     /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
-    pub backlog: u16,
+    pub backlog: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { send_buffer_bytes: 256 * 1024, backlog: 4096 }
+        Self { send_buffer_bytes: 256 * 1024, not_sent_lowat_bytes: 64 * 1024, backlog: 4096 }
     }
 }
 
@@ -38,9 +37,9 @@ pub fn listen(address: SocketAddr, options: Options) -> io::Result<TcpListener> 
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(options.send_buffer_bytes)?;
-    socket.set_tcp_notsent_lowat(NOT_SENT_LOWAT_BYTES)?;
+    socket.set_tcp_notsent_lowat(options.not_sent_lowat_bytes)?;
     socket.bind(&address.into())?;
-    socket.listen(options.backlog.into())?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
@@ -52,7 +51,8 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_the_options() {
-        let options = Options { send_buffer_bytes: 32 * 1024, backlog: 8 };
+        let options =
+            Options { send_buffer_bytes: 32 * 1024, not_sent_lowat_bytes: 48 * 1024, backlog: 8 };
         let listener = listen(([127, 0, 0, 1], 0).into(), options).expect("a listener");
         let address = listener.local_addr().expect("an address");
         let _client = TcpStream::connect(address).expect("a connection");
@@ -60,7 +60,7 @@ mod tests {
         let accepted = Socket::from(accepted);
         assert_eq!(accepted.tcp_nodelay().ok(), Some(true));
         assert_eq!(accepted.send_buffer_size().ok(), Some(2 * 32 * 1024)); // socket(7): doubled
-        assert_eq!(accepted.tcp_notsent_lowat().ok(), Some(65_536));
+        assert_eq!(accepted.tcp_notsent_lowat().ok(), Some(48 * 1024));
     }
 
     #[test]

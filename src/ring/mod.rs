@@ -58,6 +58,14 @@ pub struct Lease {
     pub(in crate::ring) len: u32,
 }
 
+impl Lease {
+    /// Bytes, at least one.
+    #[expect(clippy::len_without_is_empty, reason = "a lease is never empty")]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+}
+
 /// Why a receive is no longer armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -170,6 +178,11 @@ pub struct Fatal(pub Errno);
 pub trait Ring {
     /// The time of the last [`Ring::turn`]; monotonic.
     fn now(&self) -> Instant;
+
+    /// Reads the clock, to measure what the work of a turn takes and for nothing else.
+    fn measure(&self) -> Instant {
+        self.now()
+    }
 
     /// Arms accepting on a listener.
     fn accept(&mut self, listener: usize);

@@ -1,1 +1,329 @@
-//! Not written yet.
+//! One thread: a ring, its connections, the topics at home here, and the lanes to the other threads.
+//!
+//! A turn submits and waits, settles the sends of the last flush, handles what completed, what is
+//! due, what other threads have sent, and prepares the next flush. The walk over subscribers only
+//! queues; the flush sends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::conn::connection::Leave;
+use crate::conn::{self, Tally};
+use crate::dialect::scratch::Scratch;
+use crate::dialect::{Action, Answer, Ticket};
+use crate::mail::message::Request;
+use crate::mail::post::Post;
+use crate::metrics::Writer;
+use crate::metrics::catalogue::{Gauge, TimeHistogram};
+use crate::ring::{Completion, Errno, Farewell, Fatal, Ring, Token, Wait};
+use crate::topic::home::Homes;
+use crate::topic::subscribers::Topics;
+
+mod actions;
+mod call;
+mod deliver;
+mod drain;
+mod ending;
+mod flush;
+mod hub;
+mod inbound;
+pub mod labels;
+mod numbers;
+mod slots;
+mod wheel;
+
+use drain::Life;
+use flush::Flush;
+use labels::Labels;
+use slots::Slots;
+use wheel::Wheel;
+
+/// Settings of a shard.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many shards there are; the control thread comes after them.
+    pub shards: usize,
+    /// Connections of this shard; more are answered with 503.
+    pub connections_max: usize,
+    /// Connections of this shard that are not upgraded yet; more are answered with 503.
+    pub handshakes_max: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions_max: usize,
+    /// Topics at home on this shard.
+    pub topics_max: usize,
+    /// Sets the epochs of this process apart from all others.
+    pub epoch_nonce: String,
+    /// Settings of connections.
+    pub conn: Arc<conn::Settings>,
+}
+
+/// Whether a shard goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// Call [`Shard::turn`] again.
+    Yes,
+    /// It has drained, or was told to stop: nothing is left.
+    Done,
+}
+
+/// One thread's share of the gateway.
+pub struct Shard<R: Ring> {
+    ring: R,
+    post: Post,
+    settings: Settings,
+    numbers: Writer<Labels>,
+    slots: Slots,
+    /// Connections that are not upgraded yet.
+    handshaking: usize,
+    wheel: Wheel,
+    topics: Topics,
+    homes: Homes,
+    desk: Desk,
+    flush: Flush,
+    /// Slots with output, in the order in which they got it.
+    dirty: Vec<u32>,
+    /// Slots with received bytes to go on with.
+    ready: Vec<u32>,
+    /// Slots that wait for the flush before their socket is shut or closed.
+    leaving: Vec<u32>,
+    /// Slots whose receive waits for buffers, oldest first.
+    starved: VecDeque<Token>,
+    /// Answers that could be given at once, to be handed over after the call that asked.
+    answers: VecDeque<(Token, Ticket, Answer)>,
+    /// Requests that wait for room in their lane, by thread.
+    outgoing: Vec<VecDeque<Request>>,
+    /// Connections that are not read until `outgoing` has moved.
+    stalled: Vec<Token>,
+    completions: Vec<Completion>,
+    listeners: Vec<Listener>,
+    life: Life,
+    next_sweep: Instant,
+    now: Instant,
+}
+
+/// What every call into a connection needs; see [`conn::Context`].
+struct Desk {
+    now: Instant,
+    arena: Vec<u8>,
+    actions: Vec<Action>,
+    tally: Tally,
+    scratch: Scratch,
+    random: fastrand::Rng,
+    settings: Arc<conn::Settings>,
+}
+
+/// How a listener does.
+#[derive(Clone, Copy, Debug)]
+struct Listener {
+    accepting: Accepting,
+    /// The next pause, should the kernel refuse.
+    pause: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    /// Connections come.
+    Armed,
+    /// Stopped by the kernel; to be armed again at this time.
+    Paused(Instant),
+    /// Stopped by us, for good.
+    Closed,
+}
+
+/// First and longest pause of accepting when no descriptor is left.
+const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Time between two looks at old history, and topics looked at.
+const SWEEP: (Duration, usize) = (Duration::from_millis(100), 1024);
+
+impl<R: Ring> Shard<R> {
+    /// A shard on `ring`, with `listeners` listeners, which start to accept at once.
+    pub fn new(
+        mut ring: R,
+        listeners: usize,
+        post: Post,
+        numbers: Writer<Labels>,
+        settings: Settings,
+        random: fastrand::Rng,
+    ) -> Self {
+        let now = ring.now();
+        (0..listeners).for_each(|listener| ring.accept(listener));
+        let nonce = format!("{}{}", settings.epoch_nonce, post.node());
+        Self {
+            slots: Slots::default(),
+            handshaking: 0,
+            wheel: Wheel::new(now),
+            topics: Topics::default(),
+            homes: Homes::new(nonce, settings.topics_max),
+            desk: Desk {
+                now,
+                arena: Vec::new(),
+                actions: Vec::new(),
+                tally: Tally::default(),
+                scratch: Scratch::default(),
+                random,
+                settings: Arc::clone(&settings.conn),
+            },
+            flush: Flush::default(),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            leaving: Vec::new(),
+            starved: VecDeque::new(),
+            answers: VecDeque::new(),
+            outgoing: (0..post.nodes()).map(|_| VecDeque::new()).collect(),
+            stalled: Vec::new(),
+            completions: Vec::new(),
+            listeners: vec![
+                Listener { accepting: Accepting::Armed, pause: ACCEPT_PAUSES.0 };
+                listeners
+            ],
+            life: Life::Running,
+            next_sweep: now + SWEEP.0,
+            now,
+            ring,
+            post,
+            settings,
+            numbers,
+        }
+    }
+
+    /// Sends, waits, and handles what has come.
+    ///
+    /// Errors: [`Fatal`], when the ring cannot go on.
+    pub fn turn(&mut self) -> Result<Running, Fatal> {
+        let wait = self.plan_wait();
+        let worked = self.ring.measure();
+        self.numbers.observe_time(TimeHistogram::Turn, worked.duration_since(self.now));
+        let sends = self.flush.sends(&self.desk.arena);
+        self.ring.turn(&sends, wait, &mut self.completions)?;
+        self.post.wake_up();
+        self.now = self.ring.now();
+        self.desk.now = self.now;
+
+        self.settle_flush();
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            self.handle(completion);
+        }
+        self.completions = completions;
+        self.feed_starved();
+        self.resume_ready();
+        self.handle_timeouts();
+        self.handle_requests();
+        self.handle_deliveries();
+        self.move_outgoing();
+        self.drain();
+        self.depart();
+        self.prepare_flush();
+        let ring = &mut self.ring;
+        self.post.wakes(|node| ring.wake(node));
+        assert_eq!(self.ring.leases_out(), 0, "a lease outlived its turn");
+        self.publish_numbers();
+        Ok(if self.is_done() { Running::Done } else { Running::Yes })
+    }
+
+    /// How long the ring may sleep: not at all while there is work.
+    fn plan_wait(&mut self) -> Wait {
+        if self.has_work() {
+            return Wait::No;
+        }
+        self.post.fall_asleep();
+        if self.post.has_deliveries() || self.can_serve_any() || self.can_move_outgoing() {
+            return Wait::No;
+        }
+        let retries = self.listeners.iter().filter_map(|listener| match listener.accepting {
+            Accepting::Paused(until) => Some(until),
+            Accepting::Armed | Accepting::Closed => None,
+        });
+        let sweep = (!self.homes.is_empty()).then_some(self.next_sweep);
+        let deadlines = [self.wheel.deadline(), sweep, self.life.deadline(self.now)];
+        let soonest = deadlines.into_iter().flatten().chain(retries).min();
+        soonest.map_or(Wait::Forever, Wait::Until)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.dirty.is_empty()
+            || !self.ready.is_empty()
+            || !self.leaving.is_empty()
+            || !self.starved.is_empty()
+            || !self.answers.is_empty()
+    }
+
+    fn handle_timeouts(&mut self) {
+        let lag = self.wheel.deadline().map(|deadline| self.now.checked_duration_since(deadline));
+        if let Some(Some(lag)) = lag {
+            self.numbers.observe_time(TimeHistogram::LoopLag, lag);
+        }
+        let mut due = Vec::new();
+        self.wheel.expire(self.now, &mut due);
+        for entry in due {
+            let Some(slot) = self.slots.at_mut(entry.slot) else { continue };
+            if slot.scheduled != entry.tick {
+                continue;
+            }
+            slot.scheduled = 0;
+            if slot.outbox.deadline().is_some_and(|deadline| deadline <= self.now) {
+                self.give_up_slow(entry.slot);
+            } else {
+                self.call(entry.slot, |conn, cx| conn.handle_timeout(cx));
+            }
+        }
+        self.retry_accept();
+        if self.now >= self.next_sweep {
+            self.next_sweep = self.now + SWEEP.0;
+            let namespaces = &self.settings.conn.namespaces;
+            self.homes.sweep(|name| namespaces.of(name), SWEEP.1, self.now);
+        }
+    }
+
+    /// Arms accepting again where a pause is over.
+    fn retry_accept(&mut self) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if matches!(listener.accepting, Accepting::Paused(until) if until <= self.now) {
+                listener.accepting = Accepting::Armed;
+                self.ring.accept(index);
+            }
+        }
+    }
+
+    fn publish_numbers(&mut self) {
+        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(self.handshaking));
+        self.numbers.set(Gauge::Subscriptions, to_u64(self.topics.subscribers()));
+        self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
+        self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));
+        self.numbers.set(Gauge::HistoryPublications, to_u64(self.homes.history_len()));
+        self.publish_ring_stats();
+    }
+}
+
+impl Desk {
+    fn context(&mut self, is_backlogged: bool) -> conn::Context<'_> {
+        conn::Context {
+            now: self.now,
+            frames: &mut self.arena,
+            actions: &mut self.actions,
+            tally: &mut self.tally,
+            scratch: &mut self.scratch,
+            settings: &self.settings,
+            random: &mut self.random,
+            is_backlogged,
+        }
+    }
+}
+
+fn farewell(leave: Leave) -> Farewell {
+    match leave {
+        Leave::Fin => Farewell::Fin,
+        Leave::Reset => Farewell::Reset,
+    }
+}
+
+/// EMFILE and ENFILE: no descriptor is left in the process or in the system.
+fn is_out_of_descriptors(errno: Errno) -> bool {
+    matches!(errno.0, 23 | 24)
+}
+
+fn to_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

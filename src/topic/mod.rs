@@ -1,5 +1,8 @@
 //! Who listens to what: names, namespaces, the order and the history of each topic.
 
+pub mod history;
+pub mod home;
 pub mod name;
 pub mod namespace;
 pub mod publication;
+pub mod subscribers;

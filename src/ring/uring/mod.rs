@@ -235,6 +235,10 @@ impl Ring for Uring {
         self.now
     }
 
+    fn measure(&self) -> Instant {
+        read_clock()
+    }
+
     fn accept(&mut self, listener: usize) {
         self.arm_accept(listener);
     }

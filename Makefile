@@ -1,0 +1,67 @@
+# Everything that people and CI do here. `make` alone lists it.
+
+# Release code without link-time optimisation: the same program a little slower, built in a
+# fraction of the time. `make full` builds what operators run.
+QUICK := target/quick/ringway
+
+# Seconds for each fuzz target, seeds for the simulation, where a load test goes.
+FUZZ_SECONDS ?= 60
+SIM_SEEDS ?= 256
+LOAD ?= --help
+STATIC := x86_64-unknown-linux-gnu
+IMAGE ?= ringway:latest
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## build and start the gateway: clients on 127.0.0.1:8000, operators on 127.0.0.1:9000
+	cargo build --profile quick --bin ringway
+	exec $(QUICK) run --config config/demo.toml
+
+.PHONY: test
+test: ## install what the tests need, then run them all
+	@.ci/setup
+	@tests/run-all.sh
+
+.PHONY: check
+check: ## formatting, lints, dependencies; no test is run
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+
+.PHONY: bench
+bench: ## measure the hot functions (criterion)
+	cargo bench --bench '*'
+
+.PHONY: load
+load: ## run the load generator against a running gateway: make load LOAD='…'
+	cargo run --profile quick -p ringway-loadtest -- $(LOAD)
+
+.PHONY: fuzz
+fuzz: ## fuzz each target for FUZZ_SECONDS (60)
+	tests/fuzz.sh $(FUZZ_SECONDS)
+
+.PHONY: sim
+sim: ## run the simulated shard over SIM_SEEDS (256) seeds
+	RINGWAY_SIM_SEEDS=$(SIM_SEEDS) cargo nextest run --no-fail-fast -E 'test(/simulat/)'
+
+.PHONY: full
+full: ## build what operators run: target/release/ringway
+	cargo build --release --bin ringway
+
+.PHONY: image
+image: ## build a static binary and a container image of nothing but it
+	RUSTFLAGS='-C target-feature=+crt-static' \
+	  cargo build --release --bin ringway --target $(STATIC)
+	deploy/docker/build.sh target/$(STATIC)/release/ringway $(IMAGE)
+
+.PHONY: audit
+audit: ## all of cargo-deny, known vulnerabilities included (needs the network)
+	cargo deny check
+
+.PHONY: clean
+clean: ## remove what was built and installed here
+	cargo clean
+	rm -rf .test-env fuzz/target fuzz/artifacts fuzz/coverage

@@ -1,0 +1,23 @@
+//! First three bytes: lengths of the pieces and the limits. Rest: what a client sends.
+//!
+//! Any cut of the stream gives what the naive receiver makes of it at once; memory follows what
+//! came (asserted within `receive_in_pieces`).
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringway::ws::receiver::Limits;
+use ringway::ws::reference::{decode, receive_in_pieces};
+
+fuzz_target!(|data: &[u8]| {
+    let [first_len, second_len, limits, stream @ ..] = data else { return };
+    let limits = Limits {
+        message_bytes_max: usize::from(limits >> 3) * 32,
+        fragments_max: usize::from(limits & 7) + 1,
+    };
+    let expected = decode(stream, &limits);
+    let piece_lens = [usize::from(*first_len), usize::from(*second_len)];
+    assert_eq!(receive_in_pieces(stream, &[], &limits), expected);
+    assert_eq!(receive_in_pieces(stream, &[1], &limits), expected);
+    assert_eq!(receive_in_pieces(stream, &piece_lens, &limits), expected);
+});

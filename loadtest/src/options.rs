@@ -1,0 +1,251 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::sequence::STAMP_BYTES;
+
+/// Loads a WebSocket server and checks everything that comes back.
+///
+/// Exit code: 0 clean; 1 when anything was missing, duplicated, out of order, wrong, refused or
+/// lost, or the run could not start; 2 for a wrong command line; 130 when interrupted and clean.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Options {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) mode: Mode,
+    /// Settings of every mode.
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Settings of every mode.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The server.
+    #[arg(long, global = true, default_value = "127.0.0.1:8000")]
+    pub(crate) addr: SocketAddr,
+    /// Allow an address that is not loopback. Load only what is yours.
+    #[arg(long, global = true)]
+    pub(crate) i_own_this_target: bool,
+    /// The client protocol.
+    #[arg(long, global = true, value_enum, default_value = "raw")]
+    pub(crate) protocol: Protocol,
+    /// Request path; `{topic}` is filled in. [default: /echo, /topic/{topic} or
+    /// /connection/websocket]
+    #[arg(long, global = true)]
+    pub(crate) path: Option<String>,
+    /// Topics are named TOPIC-0, TOPIC-1 and so on.
+    #[arg(long, global = true, default_value = "load")]
+    pub(crate) topic: String,
+    /// Worker threads.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) threads: u16,
+    /// Connections that one thread sets up at the same time.
+    #[arg(long, global = true, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) burst: u16,
+    /// Measured time, in seconds.
+    #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) secs: u32,
+    /// Load before the measurement, in seconds.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=600))]
+    pub(crate) warmup_secs: u32,
+    /// Stop after this many messages (churn: cycles); there is no warm-up then.
+    #[arg(long, global = true)]
+    pub(crate) count: Option<u64>,
+    /// Report processor time and memory of this process.
+    #[arg(long, global = true)]
+    pub(crate) server_pid: Option<u32>,
+    /// Write the result as JSON to this file as well.
+    #[arg(long, global = true)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// How clients talk to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// The path names the topic, a message is a payload.
+    Raw,
+    /// Centrifugo v2 JSON: connect, subscribe, publish.
+    Centrifuge,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Mode {
+    /// Messages that come back on the connection that sent them.
+    ///
+    /// With `--protocol centrifuge` every connection publishes to a topic of its own.
+    Echo {
+        /// How many connections.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        connections: u32,
+        /// Messages under way on each.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        depth: u32,
+        /// Payload bytes.
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
+        size: u32,
+    },
+    /// Publications that reach every subscriber of a topic.
+    ///
+    /// Publishers are subscribers too, and checked like them.
+    Fanout {
+        /// Subscribers over all topics.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        subscribers: u32,
+        /// How many topics.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        topics: u32,
+        /// How many publishers; publisher i publishes to topic i modulo topics.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        publishers: u16,
+        /// Publications per second over all publishers, due at fixed times.
+        #[arg(long, conflicts_with = "window", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+        rate: Option<u64>,
+        /// Without a rate: publications under way per topic.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        window: u32,
+        /// Payload bytes.
+        #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(STAMP_BYTES as i64..=16_777_216))]
+        size: u32,
+    },
+    /// Connections that are opened and kept for the measured time.
+    Idle {
+        /// How many connections.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        connections: u32,
+    },
+    /// Connect, upgrade, one message and its echo, closing handshake; over and over.
+    Churn {
+        /// Cycles at the same time.
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        connections: u32,
+        /// Payload bytes.
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
+        size: u32,
+    },
+}
+
+impl Mode {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Echo { .. } => "echo",
+            Self::Fanout { .. } => "fanout",
+            Self::Idle { .. } => "idle",
+            Self::Churn { .. } => "churn",
+        }
+    }
+
+    /// What it counts.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Echo { .. } => "message",
+            Self::Fanout { .. } => "delivery",
+            Self::Idle { .. } => "connection",
+            Self::Churn { .. } => "cycle",
+        }
+    }
+
+    /// Connections that are open at the same time.
+    pub(crate) fn connections(self) -> u32 {
+        match self {
+            Self::Echo { connections, .. }
+            | Self::Idle { connections }
+            | Self::Churn { connections, .. } => connections,
+            Self::Fanout { subscribers, publishers, .. } => subscribers + u32::from(publishers),
+        }
+    }
+}
+
+impl Common {
+    /// Why this run must not start, if so.
+    pub(crate) fn objection(&self, mode: Mode, open_files_max: u64) -> Option<String> {
+        if !self.addr.ip().is_loopback() && !self.i_own_this_target {
+            return Some(format!(
+                "{} is not a loopback address; say --i-own-this-target if you may load it",
+                self.addr
+            ));
+        }
+        // Each thread has a poll and a waker, and there are the standard streams and files of /proc.
+        let files = u64::from(mode.connections()) + 2 * u64::from(self.threads) + 16;
+        (files > open_files_max)
+            .then(|| format!("needs {files} open files, the hard limit is {open_files_max}"))
+    }
+
+    /// The request path of a connection to `topic`.
+    pub(crate) fn request_path(&self, mode: Mode, topic: &str) -> String {
+        let default = match (self.protocol, mode) {
+            (Protocol::Centrifuge, _) => "/connection/websocket",
+            (Protocol::Raw, Mode::Echo { .. } | Mode::Churn { .. }) => "/echo",
+            (Protocol::Raw, Mode::Fanout { .. } | Mode::Idle { .. }) => "/topic/{topic}",
+        };
+        self.path.as_deref().unwrap_or(default).replace("{topic}", topic)
+    }
+
+    /// Warm-up and measured time.
+    pub(crate) fn durations(&self) -> (Duration, Duration) {
+        let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+        let warmup_secs = if self.count.is_some() { 0 } else { self.warmup_secs };
+        (seconds(warmup_secs), seconds(self.secs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn other_machines_are_refused_without_a_word_of_ownership() {
+        let refused = parse("x idle --addr 192.0.2.1:80").unwrap();
+        assert!(
+            refused.common.objection(refused.mode, 10_000).unwrap().contains("own-this-target")
+        );
+        let owned = parse("x idle --addr 192.0.2.1:80 --i-own-this-target").unwrap();
+        assert_eq!(owned.common.objection(owned.mode, 10_000), None);
+        let local = parse("x idle --addr [::1]:80").unwrap();
+        assert_eq!(local.common.objection(local.mode, 10_000), None);
+    }
+
+    #[test]
+    fn more_connections_than_open_files_are_refused() {
+        let options = parse("x idle --connections 5000").unwrap();
+        assert!(options.common.objection(options.mode, 5000).is_some());
+        assert_eq!(options.common.objection(options.mode, 6000), None);
+    }
+
+    #[test]
+    fn paths_follow_protocol_and_mode() {
+        let path = |line: &str| {
+            let options = parse(line).unwrap();
+            options.common.request_path(options.mode, "t-1")
+        };
+        assert_eq!(path("x echo"), "/echo");
+        assert_eq!(path("x fanout"), "/topic/t-1");
+        assert_eq!(path("x fanout --protocol centrifuge"), "/connection/websocket");
+        assert_eq!(path("x idle --path /ws?c={topic}"), "/ws?c=t-1");
+    }
+
+    #[test]
+    fn numbers_outside_their_range_are_refused() {
+        for line in [
+            "x echo --size 7",
+            "x echo --depth 0",
+            "x fanout --size 31",
+            "x fanout --rate 5 --window 2",
+            "x idle --threads 0",
+            "x idle --secs 3601",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! From checked settings to the types that the rooms want.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::auth::origin::OriginRule;
+use crate::auth::rate::Rate;
+use crate::conn::outbox::Settings as OutboxSettings;
+use crate::dialect::keepalive::Settings as PingSettings;
+use crate::mail::post::Settings as LaneSettings;
+use crate::ring::probe::Feature;
+use crate::topic::namespace::{Mode, Namespace, PublishRight};
+
+use super::reader::{Sections, Settings};
+use super::violation::Violation;
+use super::{ApiAccess, ApiKey, Centrifuge, Config, Drain, Http, Limits, Listener, Log, LogFormat};
+use super::{Operator, Ring, Routes, Socket, Websocket};
+
+/// Shorter keys can be guessed.
+const API_KEY_CHARS_MIN: usize = 16;
+
+/// Takes every setting. What cannot be used goes to `violations` and has a stand-in, so that the
+/// rest can still be checked.
+pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Config {
+    let top = sections.one("");
+    Config {
+        shards: Some(top.number("shards")).filter(|n| *n > 0),
+        pin_threads: top.switch("pin_threads"),
+        listeners: sections.all("listener").iter().map(|s| listener(s, violations)).collect(),
+        operator: operator(sections.one("operator"), violations),
+        http: http(sections.one("http")),
+        websocket: websocket(sections.one("websocket")),
+        outbox: outbox(sections.one("outbox")),
+        limits: limits(sections.one("limits")),
+        routes: Routes {
+            raw: sections.one("raw").switch("enabled"),
+            echo: sections.one("echo").switch("enabled"),
+            demo: sections.one("demo").switch("enabled"),
+            centrifuge: sections.one("centrifuge").switch("enabled"),
+        },
+        centrifuge: centrifuge(sections.one("centrifuge")),
+        namespaces: sections.all("namespace").iter().map(|s| namespace(s, violations)).collect(),
+        ring: ring(sections.one("ring")),
+        socket: socket(sections.one("socket")),
+        lanes: lanes(sections.one("lanes")),
+        drain: drain(sections.one("drain"), violations),
+        log: log(sections.one("log")),
+    }
+}
+
+fn listener(settings: &Settings, violations: &mut Vec<Violation>) -> Listener {
+    let unusable = SocketAddr::from(([0, 0, 0, 0], 0));
+    let address = address(settings, &settings.text("address"), violations).unwrap_or(unusable);
+    let allowed = settings.texts("origins");
+    let any = allowed == ["*"];
+    if let Some(origin) = allowed.iter().find(|origin| !any && !is_origin(origin)) {
+        let problem = format!(
+            "{origin:?} is not an origin; write https://host or http://host:port without a path, or [\"*\"] for all"
+        );
+        violations.push(settings.wrong("origins", problem));
+    }
+    let allowed = if any { Vec::new() } else { allowed };
+    let missing = settings.switch("allow_missing_origin");
+    Listener { address, origins: OriginRule { allowed, any, missing } }
+}
+
+fn address(settings: &Settings, text: &str, violations: &mut Vec<Violation>) -> Option<SocketAddr> {
+    let address = text.parse().ok();
+    if address.is_none() {
+        let problem = "must be an IP address and a port, like \"0.0.0.0:8000\" or \"[::]:8000\"";
+        violations.push(settings.wrong("address", problem));
+    }
+    address
+}
+
+fn is_origin(text: &str) -> bool {
+    let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    authority.is_some_and(|authority| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+        !authority.is_empty() && authority.bytes().all(allowed)
+    })
+}
+
+fn operator(settings: &Settings, violations: &mut Vec<Violation>) -> Operator {
+    let text = settings.text("address");
+    let address = if text.is_empty() { None } else { address(settings, &text, violations) };
+    let key = settings.text("api_key");
+    if !key.is_empty() && key.chars().count() < API_KEY_CHARS_MIN {
+        let problem = format!("must have at least {API_KEY_CHARS_MIN} characters");
+        violations.push(settings.wrong("api_key", problem));
+    }
+    let api = match (settings.switch("api_insecure"), key.is_empty()) {
+        (true, true) => ApiAccess::Insecure,
+        (false, true) => ApiAccess::Refused,
+        (false, false) => ApiAccess::Key(ApiKey(key)),
+        (true, false) => {
+            let problem = "goes without a key, but api_key is set: remove one of them";
+            violations.push(settings.wrong("api_insecure", problem));
+            ApiAccess::Key(ApiKey(key))
+        }
+    };
+    Operator { address, api, body_bytes_max: settings.number("body_bytes_max") }
+}
+
+fn http(settings: &Settings) -> Http {
+    Http {
+        head_bytes_max: settings.number("head_bytes_max"),
+        headers_max: settings.number("headers_max"),
+        head_timeout: settings.time("head_timeout"),
+    }
+}
+
+fn websocket(settings: &Settings) -> Websocket {
+    let rate = settings.number("control_frames_rate");
+    Websocket {
+        message_bytes_max: settings.number("message_bytes_max"),
+        fragments_max: settings.number("fragments_max"),
+        message_timeout: settings.time("message_timeout"),
+        ping: ping(settings),
+        close_timeout: settings.time("close_timeout"),
+        idle_timeout: Some(settings.time("idle_timeout")).filter(|time| *time > Duration::ZERO),
+        control_frames: Rate::new(rate, settings.number("control_frames_burst")),
+    }
+}
+
+fn ping(settings: &Settings) -> PingSettings {
+    PingSettings {
+        interval: settings.time("ping_interval"),
+        timeout: settings.time("pong_timeout"),
+    }
+}
+
+fn outbox(settings: &Settings) -> OutboxSettings {
+    OutboxSettings {
+        bytes_max: settings.number("bytes_max"),
+        soft_bytes_max: settings.number("soft_bytes_max"),
+        soft_timeout: settings.time("soft_timeout"),
+        stall_timeout: settings.time("stall_timeout"),
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        connections_max: Some(settings.number("connections_max")).filter(|n| *n > 0),
+        handshakes_max: settings.number("handshakes_max"),
+        subscriptions_max: settings.number("subscriptions_max"),
+        topics_max: settings.number("topics_max"),
+    }
+}
+
+fn centrifuge(settings: &Settings) -> Centrifuge {
+    Centrifuge { ping: ping(settings), connect_timeout: settings.time("connect_timeout") }
+}
+
+fn namespace(settings: &Settings, violations: &mut Vec<Violation>) -> Namespace {
+    let name = settings.text("name");
+    if name.contains(|c: char| c == ':' || c.is_control()) {
+        violations.push(settings.wrong("name", "must not contain colons or control characters"));
+    }
+    let mode = match settings.text("mode").as_str() {
+        "latest" => Mode::Latest,
+        "live" => Mode::Live,
+        _ => Mode::Stream,
+    };
+    let mut recovery = settings.switch("recovery");
+    if mode == Mode::Live && recovery {
+        if settings.is_written("recovery") {
+            let problem = "needs a past, and mode live keeps none: use stream or latest";
+            violations.push(settings.wrong("recovery", problem));
+        }
+        recovery = false;
+    }
+    Namespace {
+        name,
+        mode,
+        history_size: settings.number("history_size"),
+        history_age: settings.time("history_age"),
+        history_bytes_max: settings.number("history_bytes_max"),
+        recovery,
+        publish: match settings.text("publish").as_str() {
+            "allow" => PublishRight::Allow,
+            "subscribers" => PublishRight::Subscribers,
+            _ => PublishRight::Deny,
+        },
+    }
+}
+
+fn ring(settings: &Settings) -> Ring {
+    let disable = settings.texts("disable");
+    Ring {
+        entries: settings.number("entries"),
+        buffers: settings.number("buffers"),
+        buffer_bytes: settings.number("buffer_bytes"),
+        disable: disable.iter().filter_map(|name| Feature::from_name(name)).collect(),
+    }
+}
+
+fn socket(settings: &Settings) -> Socket {
+    Socket {
+        send_buffer: settings.number("send_buffer"),
+        backlog: settings.number("backlog"),
+        notsent_lowat: settings.number("notsent_lowat"),
+    }
+}
+
+fn lanes(settings: &Settings) -> LaneSettings {
+    LaneSettings {
+        requests_max: settings.number("requests_max"),
+        deliveries_max: settings.number("deliveries_max"),
+    }
+}
+
+fn drain(settings: &Settings, violations: &mut Vec<Violation>) -> Drain {
+    let code = settings.number("code");
+    if code != 1012 && code != 1001 {
+        violations.push(settings.wrong("code", "must be 1012 or 1001"));
+    }
+    Drain { grace: settings.time("grace"), window: settings.time("window"), code }
+}
+
+fn log(settings: &Settings) -> Log {
+    Log {
+        level: match settings.text("level").as_str() {
+            "error" => tracing::Level::ERROR,
+            "warn" => tracing::Level::WARN,
+            "debug" => tracing::Level::DEBUG,
+            "trace" => tracing::Level::TRACE,
+            _ => tracing::Level::INFO,
+        },
+        format: match settings.text("format").as_str() {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        },
+    }
+}

@@ -1,0 +1,267 @@
+//! Every setting: its type, limits, default and meaning. The reader, the documentation and the test
+//! of `config/ringway.toml` follow this list.
+
+use std::time::Duration;
+
+/// What values a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// `true` or `false`.
+    Switch,
+    /// A whole number.
+    Count {
+        /// Least.
+        min: u64,
+        /// Most.
+        max: u64,
+    },
+    /// Bytes: a whole number, or a text with `B`, `KiB`, `MiB` or `GiB`.
+    Bytes {
+        /// Least.
+        min: u64,
+        /// Most.
+        max: u64,
+    },
+    /// Time: a text with `ms`, `s`, `m` or `h`.
+    Time {
+        /// Shortest.
+        min: Duration,
+        /// Longest.
+        max: Duration,
+    },
+    /// A text.
+    Text,
+    /// A text that is nobody's business: never shown.
+    Secret,
+    /// A list of texts.
+    Texts,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
+    /// A list of some of these texts.
+    Choices(&'static [&'static str]),
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Key {
+    /// Name in its section.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What counts when nobody says anything: a TOML value, texts without quotes.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// How often a section may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Its settings stand at the top, before all sections.
+    Top,
+    /// Once: `[name]`.
+    Single,
+    /// Any number of times: `[[name]]`. Without any there is one with all defaults.
+    Repeated,
+}
+
+/// Settings that belong together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Section {
+    /// Empty for [`Shape::Top`].
+    pub name: &'static str,
+    /// How often it may come.
+    pub shape: Shape,
+    /// Its settings.
+    pub keys: &'static [Key],
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key { name, kind, default, help }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Count { min, max }
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    Kind::Bytes { min, max }
+}
+
+const fn millis(min: u64, max: u64) -> Kind {
+    Kind::Time { min: Duration::from_millis(min), max: Duration::from_millis(max) }
+}
+
+const fn single(name: &'static str, keys: &'static [Key]) -> Section {
+    Section { name, shape: Shape::Single, keys }
+}
+
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+
+/// Features of io_uring that `ring.disable` may name.
+pub const RING_FEATURES: &[&str] = &[
+    "incremental_buffers",
+    "msg_ring",
+    "no_sqarray",
+    "registered_ring",
+    "multishot_accept",
+    "restrictions",
+];
+
+/// Every section with every setting.
+#[rustfmt::skip] // One setting, two lines.
+pub const SECTIONS: &[Section] = &[
+    Section { name: "", shape: Shape::Top, keys: &[
+        key("shards", count(0, 256), "0",
+            "Threads that serve clients; 0: one for each CPU that the process may use."),
+        key("pin_threads", Kind::Switch, "true",
+            "Bind each of these threads to a CPU of its own."),
+    ] },
+    Section { name: "listener", shape: Shape::Repeated, keys: &[
+        key("address", Kind::Text, "127.0.0.1:8000",
+            "IP address and port where clients connect."),
+        key("origins", Kind::Texts, "[]",
+            "Web pages that may connect, like https://example.com. Empty: those of the same host and port; [\"*\"]: all."),
+        key("allow_missing_origin", Kind::Switch, "true",
+            "Let clients connect that send no Origin: those that are not browsers."),
+    ] },
+    single("operator", &[
+        key("address", Kind::Text, "127.0.0.1:9000",
+            "IP address and port of the server API, the metrics and the dashboard; empty: none."),
+        key("api_key", Kind::Secret, "",
+            "What callers of the server API must present, at least 16 characters; empty: the API is refused to all."),
+        key("api_insecure", Kind::Switch, "false",
+            "Serve the API without a key; only on a loopback address."),
+        key("body_bytes_max", bytes(KIB, GIB), "1 MiB",
+            "Most bytes in the body of one API request."),
+    ]),
+    single("http", &[
+        key("head_bytes_max", bytes(KIB, 64 * KIB), "16 KiB",
+            "Most bytes in a request line and headers."),
+        key("headers_max", count(8, 256), "64",
+            "Most headers in one request."),
+        key("head_timeout", millis(100, 5 * MINUTE), "5s",
+            "Longest time from the connection to the end of its request head."),
+    ]),
+    single("websocket", &[
+        key("message_bytes_max", bytes(125, GIB), "64 KiB",
+            "Most payload bytes in one message of a client."),
+        key("fragments_max", count(1, 1_000_000), "128",
+            "Most frames in one message of a client."),
+        key("message_timeout", millis(100, HOUR), "10s",
+            "Longest time from the first frame of a message to its last."),
+        key("ping_interval", millis(100, HOUR), "25s",
+            "Time between pings on raw and echo connections."),
+        key("pong_timeout", millis(50, HOUR), "10s",
+            "Longest time to a pong; less than ping_interval."),
+        key("close_timeout", millis(100, 5 * MINUTE), "5s",
+            "Longest time for the client's half of a close."),
+        key("idle_timeout", millis(0, 24 * HOUR), "0s",
+            "Close connections that sent no message for this long; 0s: never."),
+        key("control_frames_rate", count(1, 1_000_000), "10",
+            "Pings, pongs and closes per second that one client may send on average."),
+        key("control_frames_burst", count(1, 1_000_000), "20",
+            "Pings, pongs and closes that one client may send at once."),
+    ]),
+    single("outbox", &[
+        key("bytes_max", bytes(4 * KIB, 4 * GIB), "1 MiB",
+            "Bytes queued for one client at which it is closed as slow."),
+        key("soft_bytes_max", bytes(KIB, 4 * GIB), "256 KiB",
+            "Bytes queued for one client that are too many after soft_timeout."),
+        key("soft_timeout", millis(100, HOUR), "10s",
+            "How long more than soft_bytes_max may be queued."),
+        key("stall_timeout", millis(100, HOUR), "10s",
+            "How long a client may take none of the bytes queued for it."),
+    ]),
+    single("limits", &[
+        key("connections_max", count(0, 16_000_000), "0",
+            "Most connections in all; 0: what the limit of open files allows."),
+        key("handshakes_max", count(1, 16_000_000), "10000",
+            "Most connections in all that have not been upgraded yet."),
+        key("subscriptions_max", count(1, 1_000_000), "128",
+            "Most topics that one connection may be subscribed to."),
+        key("topics_max", count(1, 100_000_000), "100000",
+            "Most topics in all."),
+    ]),
+    single("raw", &[
+        key("enabled", Kind::Switch, "true",
+            "Serve /topic/{topic}: one topic for each connection, messages without an envelope."),
+    ]),
+    single("echo", &[
+        key("enabled", Kind::Switch, "false",
+            "Serve /echo: every message comes back."),
+    ]),
+    single("demo", &[
+        key("enabled", Kind::Switch, "false",
+            "Serve a demo page at / on the client listeners."),
+    ]),
+    single("centrifuge", &[
+        key("enabled", Kind::Switch, "true",
+            "Serve /connection/websocket: the Centrifugo protocol, version 2, JSON."),
+        key("ping_interval", millis(100, HOUR), "25s",
+            "Time between pings of the protocol."),
+        key("pong_timeout", millis(50, HOUR), "8s",
+            "Longest time to the answer; less than ping_interval."),
+        key("connect_timeout", millis(100, 5 * MINUTE), "10s",
+            "Longest time from the upgrade to the connect command."),
+    ]),
+    Section { name: "namespace", shape: Shape::Repeated, keys: &[
+        key("name", Kind::Text, "",
+            "The part of topic names before the first colon; empty: names without a colon."),
+        key("mode", Kind::Choice(&["stream", "latest", "live"]), "stream",
+            "stream: numbered, with a history; latest: only the newest counts; live: nothing is kept."),
+        key("history_size", count(1, 1_000_000), "100",
+            "Publications kept for each topic."),
+        key("history_age", millis(1_000, 24 * HOUR), "5m",
+            "How long publications are kept."),
+        key("history_bytes_max", bytes(KIB, GIB), "256 KiB",
+            "Bytes of publications kept for each topic; at most half of outbox.bytes_max."),
+        key("recovery", Kind::Switch, "true",
+            "Let clients ask for what they missed. Mode live has nothing to recover."),
+        key("publish", Kind::Choice(&["deny", "subscribers", "allow"]), "deny",
+            "Which clients may publish: none, those subscribed to the topic, all. The server API always may."),
+    ] },
+    single("ring", &[
+        key("entries", count(64, 32_768), "4096",
+            "Entries of each submission queue; a power of two."),
+        key("buffers", count(8, 32_768), "64",
+            "Receive buffers of each shard; a power of two."),
+        key("buffer_bytes", bytes(4 * KIB, 4 * MIB), "64 KiB",
+            "Size of one receive buffer."),
+        key("disable", Kind::Choices(RING_FEATURES), "[]",
+            "Kernel features not to be used although they are there: incremental_buffers, msg_ring, no_sqarray, registered_ring, multishot_accept, restrictions."),
+    ]),
+    single("socket", &[
+        key("send_buffer", bytes(4 * KIB, GIB), "256 KiB",
+            "Send buffer of each client's socket."),
+        key("backlog", count(1, 65_535), "4096",
+            "Connections that may wait to be accepted, for each listener and shard."),
+        key("notsent_lowat", bytes(KIB, GIB), "64 KiB",
+            "Unsent bytes in the kernel above which a socket counts as full; at most send_buffer."),
+    ]),
+    single("lanes", &[
+        key("requests_max", count(16, 1_000_000), "1024",
+            "Requests that may wait from one thread to another."),
+        key("deliveries_max", count(16, 1_000_000), "4096",
+            "Deliveries and answers that may wait from one thread to another."),
+    ]),
+    single("drain", &[
+        key("grace", millis(0, 10 * MINUTE), "2s",
+            "Time between the failing readiness check and the first close."),
+        key("window", millis(0, HOUR), "30s",
+            "Time over which the closes are spread."),
+        key("code", count(1001, 1012), "1012",
+            "Close code on raw connections: 1012 (service restart) or 1001 (going away)."),
+    ]),
+    single("log", &[
+        key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info",
+            "Least important kind of line that is logged."),
+        key("format", Kind::Choice(&["text", "json"]), "text",
+            "Lines for people or for machines."),
+    ]),
+];

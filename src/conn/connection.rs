@@ -1,0 +1,397 @@
+//! The phases of one connection.
+
+use std::time::Instant;
+
+use crate::dialect::cause::{Cause, Farewell, Protocol};
+use crate::dialect::client_id::ClientId;
+use crate::dialect::{Answer, Ticket};
+use crate::ws::close::CloseCode;
+use crate::ws::receiver::{Event, Receiver};
+
+use super::closing::{Ending, Verdict};
+use super::open::{Open, Read, TICKETS_MAX};
+use super::upgrade::{Admission, Head, Step};
+use super::{Context, Settings};
+
+/// Received bytes that may wait for the hub; then the connection is not read.
+const CARRY_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes read and thrown away after our last word; then the connection is reset.
+const DISCARD_BYTES_MAX: usize = 1024 * 1024;
+
+/// One client.
+#[derive(Debug)]
+pub struct Connection {
+    phase: Phase,
+    ending: Ending,
+    /// The client protocol, once upgraded.
+    protocol: Option<Protocol>,
+    /// Received bytes that could not be handled yet.
+    carry: Vec<u8>,
+    /// Questions to the hub that are open.
+    pending: u16,
+    /// The hub takes no questions for now.
+    stalled: bool,
+    /// The peer has sent FIN behind the carried bytes.
+    fin: bool,
+    /// By which listener it came.
+    listener: u16,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The request head is on its way.
+    Head(Head),
+    /// The hub decides whether it is upgraded.
+    Admitting(Box<Admission>),
+    /// Upgraded.
+    Open(Open),
+    /// Our last word is written.
+    LastWords(LastWords),
+    /// Nothing more is to be done.
+    Over(Leave),
+}
+
+/// Waits for the peer's Close (if `receiver`) and FIN.
+#[derive(Debug)]
+struct LastWords {
+    receiver: Option<Receiver>,
+    deadline: Instant,
+    discarded: usize,
+}
+
+/// Whether there is room for one more connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is.
+    Free,
+    /// There is none: its request is answered with 503.
+    Full,
+}
+
+/// What the socket is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Read and write.
+    Talking,
+    /// Write what is queued, then FIN; read on.
+    LastWords,
+    /// Close.
+    Over(Leave),
+}
+
+/// How to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// With FIN.
+    Fin,
+    /// With RST.
+    Reset,
+}
+
+impl Connection {
+    /// A connection that has just been accepted by listener number `listener`.
+    pub fn new(listener: u16, room: Room, now: Instant, settings: &Settings) -> Self {
+        Self {
+            phase: Phase::Head(Head::new(now + settings.head_timeout, room)),
+            ending: Ending::default(),
+            protocol: None,
+            carry: Vec::new(),
+            pending: 0,
+            stalled: false,
+            fin: false,
+            listener,
+        }
+    }
+
+    /// What the socket is to do now.
+    pub fn stage(&self) -> Stage {
+        match &self.phase {
+            Phase::Head(_) | Phase::Admitting(_) | Phase::Open(_) => Stage::Talking,
+            Phase::LastWords(_) => Stage::LastWords,
+            Phase::Over(leave) => Stage::Over(*leave),
+        }
+    }
+
+    /// The client protocol; `None` unless the connection was upgraded.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.protocol
+    }
+
+    /// The client's id, where its protocol has one.
+    pub fn client_id(&self) -> Option<ClientId> {
+        match &self.phase {
+            Phase::Open(open) => open.session.client_id(),
+            _ => None,
+        }
+    }
+
+    /// Why the connection has ended; only meaningful when it was upgraded and is over.
+    pub fn verdict(&self) -> Verdict {
+        self.ending.verdict()
+    }
+
+    /// Whether bytes may be read from the socket now.
+    pub fn wants_input(&self) -> bool {
+        !self.is_blocked() && self.carry.len() < CARRY_BYTES_MAX
+    }
+
+    /// Whether received bytes wait that can be handled at once: call [`Connection::resume`].
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Open(_)) && !self.carry.is_empty() && !self.is_blocked()
+    }
+
+    /// When [`Connection::handle_timeout`] is to be called; `None` when it is over.
+    pub fn deadline(&self, settings: &Settings) -> Option<Instant> {
+        match &self.phase {
+            Phase::Head(head) => Some(head.deadline),
+            Phase::Admitting(admission) => Some(admission.deadline),
+            Phase::Open(open) => Some(open.deadline(settings)),
+            Phase::LastWords(last) => Some(last.deadline),
+            Phase::Over(_) => None,
+        }
+    }
+
+    /// The hub takes no questions of this connection for now, or does again.
+    pub fn set_stalled(&mut self, stalled: bool) {
+        self.stalled = stalled;
+    }
+
+    /// Bytes have arrived.
+    pub fn receive(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
+        if self.carry.is_empty() {
+            let used = self.consume(input, cx);
+            if used < input.len() && !matches!(self.phase, Phase::Over(_)) {
+                self.carry = input[used..].to_vec();
+            }
+        } else {
+            self.carry.extend_from_slice(input);
+            self.resume(cx);
+        }
+    }
+
+    /// Goes on with bytes that arrived before.
+    pub fn resume(&mut self, cx: &mut Context<'_>) {
+        let mut carry = std::mem::take(&mut self.carry);
+        let used = self.consume(&mut carry, cx);
+        if used < carry.len() && !matches!(self.phase, Phase::Over(_)) {
+            carry.drain(..used);
+            self.carry = carry;
+        }
+        self.settle_fin();
+    }
+
+    /// The hub has answered a question.
+    pub fn answer(&mut self, ticket: Ticket, answer: Answer, cx: &mut Context<'_>) {
+        self.pending = self.pending.saturating_sub(1);
+        match &mut self.phase {
+            Phase::Open(open) => {
+                let read = open.answer(ticket, answer, &mut self.pending, cx);
+                self.after(read, cx);
+            }
+            Phase::Admitting(_) => self.admit(answer, cx),
+            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(_) => {}
+        }
+    }
+
+    /// Does what is due at `cx.now`.
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Head(head) if head.deadline <= cx.now => {
+                self.phase = match head.time_out(cx) {
+                    Step::Refused => self.last_words(None, cx),
+                    _ => Phase::Over(Leave::Fin),
+                };
+            }
+            Phase::Admitting(admission) if admission.deadline <= cx.now => {
+                admission.time_out(cx);
+                self.phase = self.last_words(None, cx);
+            }
+            Phase::Open(open) => {
+                if let Some(cause) = open.handle_timeout(cx) {
+                    self.end(cause, cx);
+                }
+            }
+            Phase::LastWords(last) if last.deadline <= cx.now => {
+                self.phase = Phase::Over(Leave::Reset);
+            }
+            Phase::Head(_) | Phase::Admitting(_) | Phase::LastWords(_) | Phase::Over(_) => {}
+        }
+    }
+
+    /// Everything queued has gone out and so has our FIN, or the peer reads again.
+    pub fn unblocked(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.unblocked(cx);
+        }
+    }
+
+    /// The peer has sent FIN. Messages that came before it are handled first.
+    pub fn handle_fin(&mut self) {
+        self.fin = true;
+        self.settle_fin();
+    }
+
+    fn settle_fin(&mut self) {
+        let unread = matches!(self.phase, Phase::Open(_)) && !self.carry.is_empty();
+        if self.fin && !unread && !matches!(self.phase, Phase::Over(_)) {
+            self.ending.begin(Cause::ClientGone);
+            self.phase = Phase::Over(Leave::Fin);
+        }
+    }
+
+    /// The transport has failed.
+    pub fn handle_failure(&mut self) {
+        if !matches!(self.phase, Phase::Over(_)) {
+            self.ending.begin(Cause::Reset);
+            self.phase = Phase::Over(Leave::Reset);
+        }
+    }
+
+    /// Ends the connection for `cause`, with the Close that its protocol has for it.
+    pub fn end(&mut self, cause: Cause, cx: &mut Context<'_>) {
+        self.ending.begin(cause);
+        match std::mem::replace(&mut self.phase, Phase::Over(Leave::Fin)) {
+            Phase::Open(open) => {
+                let protocol = open.session.protocol();
+                self.ending.say(cause, protocol, cx);
+                self.phase = self.last_words(Some(open.into_receiver()), cx);
+            }
+            Phase::Admitting(admission) => {
+                admission.refuse_unavailable(cx);
+                self.phase = self.last_words(None, cx);
+            }
+            Phase::Head(_) => {}
+            phase @ (Phase::LastWords(_) | Phase::Over(_)) => self.phase = phase,
+        }
+    }
+
+    /// Ends the connection with a Close of the server API's choice.
+    pub fn disconnect(&mut self, farewell: &Farewell, cx: &mut Context<'_>) {
+        if matches!(self.phase, Phase::Open(_)) {
+            self.ending.begin(Cause::Disconnected);
+            self.ending.write(Some((CloseCode(farewell.code), &farewell.reason)), cx);
+        }
+        self.end(Cause::Disconnected, cx);
+    }
+
+    /// Handling this connection has panicked: its state is not to be trusted any more.
+    pub fn crash(&mut self, cx: &mut Context<'_>) {
+        self.ending.begin(Cause::Internal);
+        self.carry = Vec::new();
+        self.phase = match self.protocol {
+            Some(protocol) => {
+                self.ending.say(Cause::Internal, protocol, cx);
+                self.last_words(None, cx)
+            }
+            None => Phase::Over(Leave::Reset),
+        };
+    }
+
+    /// Gives the connection up: what is queued will not be read.
+    pub fn abandon(&mut self, cause: Cause) {
+        self.ending.begin(cause);
+        self.phase = Phase::Over(Leave::Reset);
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.stalled || self.pending >= TICKETS_MAX || matches!(self.phase, Phase::Admitting(_))
+    }
+
+    fn consume(&mut self, input: &mut [u8], cx: &mut Context<'_>) -> usize {
+        let mut used = 0;
+        if let Phase::Head(_) = self.phase {
+            used = self.consume_head(input, cx);
+        }
+        let rest = &mut input[used..];
+        match &mut self.phase {
+            Phase::Head(_) | Phase::Admitting(_) => used,
+            Phase::Open(_) if self.stalled || rest.is_empty() => used,
+            Phase::Open(open) => {
+                let (consumed, read) = open.read(rest, &mut self.ending, &mut self.pending, cx);
+                self.after(read, cx);
+                match self.phase {
+                    Phase::Open(_) => used + consumed,
+                    _ => used + consumed + self.consume_last(&mut input[used + consumed..], cx),
+                }
+            }
+            Phase::LastWords(_) => used + self.consume_last(rest, cx),
+            Phase::Over(_) => input.len(),
+        }
+    }
+
+    fn consume_head(&mut self, input: &[u8], cx: &mut Context<'_>) -> usize {
+        let Phase::Head(head) = &mut self.phase else { return 0 };
+        let (used, step) = head.read(input, self.listener, cx);
+        match step {
+            Step::Incomplete => {}
+            Step::Refused => self.phase = self.last_words(None, cx),
+            Step::Admit(admission) => {
+                self.pending += 1;
+                self.phase = Phase::Admitting(admission);
+            }
+            Step::Open(session) => {
+                self.protocol = Some(session.protocol());
+                cx.tally.opened = self.protocol;
+                self.phase = Phase::Open(Open::new(session, cx));
+            }
+        }
+        used
+    }
+
+    fn admit(&mut self, answer: Answer, cx: &mut Context<'_>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Over(Leave::Fin));
+        let Phase::Admitting(admission) = phase else { return };
+        self.phase = match admission.answered(answer, cx) {
+            Some(session) => {
+                self.protocol = Some(session.protocol());
+                cx.tally.opened = self.protocol;
+                Phase::Open(Open::new(session, cx))
+            }
+            None => self.last_words(None, cx),
+        };
+    }
+
+    fn after(&mut self, read: Read, cx: &mut Context<'_>) {
+        match read {
+            Read::All | Read::Part => {}
+            Read::Closed => self.phase = self.last_words(None, cx),
+            Read::Broken(error) => {
+                self.ending.fail(error, cx);
+                self.phase = self.last_words(None, cx);
+            }
+            Read::End(cause) => self.end(cause, cx),
+        }
+    }
+
+    /// Looks for the peer's Close, and throws everything else away.
+    fn consume_last(&mut self, input: &mut [u8], cx: &mut Context<'_>) -> usize {
+        let Phase::LastWords(last) = &mut self.phase else { return input.len() };
+        last.discarded += input.len();
+        let mut used = 0;
+        while let Some(receiver) = &mut last.receiver {
+            let Ok(received) = receiver.receive(&mut input[used..], &cx.settings.messages) else {
+                last.receiver = None;
+                break;
+            };
+            used += received.consumed;
+            match received.event {
+                None => break,
+                Some(Event::Close(close)) => {
+                    self.ending.receive(close.map(|(code, _)| code), cx);
+                    last.receiver = None;
+                }
+                Some(_) => {}
+            }
+        }
+        if last.discarded > DISCARD_BYTES_MAX {
+            self.phase = Phase::Over(Leave::Reset);
+        }
+        input.len()
+    }
+
+    fn last_words(&self, receiver: Option<Receiver>, cx: &Context<'_>) -> Phase {
+        let deadline = cx.now + cx.settings.close_timeout;
+        Phase::LastWords(LastWords { receiver, deadline, discarded: 0 })
+    }
+}

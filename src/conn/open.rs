@@ -1,0 +1,249 @@
+//! The open phase: messages in, replies out.
+
+use std::time::Instant;
+
+use crate::auth::rate::Meter;
+use crate::dialect::cause::Cause;
+use crate::dialect::keepalive::{Due, Keepalive};
+use crate::dialect::{self, Action, Answer, Session, Ticket};
+use crate::ws::error::ProtocolError;
+use crate::ws::header::{Opcode, encode_frame};
+use crate::ws::receiver::{Event, Receiver};
+
+use super::Context;
+use super::closing::Ending;
+
+/// Messages of one connection that are handled in one turn; the rest waits for the next one.
+const TURN_MESSAGES_MAX: usize = 64;
+
+/// Questions of one connection that may be open; then it is not read.
+pub(super) const TICKETS_MAX: u16 = 16;
+
+/// An upgraded connection.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) session: Session,
+    receiver: Receiver,
+    keepalive: Keepalive,
+    control_frames: Meter,
+    /// When the message that has begun must be complete.
+    message_deadline: Option<Instant>,
+    /// The last time bytes came.
+    heard: Instant,
+    /// The payload of the last ping, while the client does not read our pongs.
+    pong_owed: Option<Box<[u8]>>,
+}
+
+/// How far the input was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Read {
+    /// To its end.
+    All,
+    /// As far as one turn allows, or until the connection is to end.
+    Part,
+    /// The client closes.
+    Closed,
+    /// The client breaks the protocol.
+    Broken(ProtocolError),
+    /// The connection is to end for this cause.
+    End(Cause),
+}
+
+impl Open {
+    pub(super) fn new(session: Session, cx: &mut Context<'_>) -> Self {
+        let settings = session.ping_settings(&cx.settings.dialect);
+        Self {
+            session,
+            receiver: Receiver::default(),
+            keepalive: Keepalive::new(cx.now, settings, cx.random.f32()),
+            control_frames: Meter::new(cx.now),
+            message_deadline: None,
+            heard: cx.now,
+            pong_owed: None,
+        }
+    }
+
+    /// Reads frames from the front of `input`; returns how many bytes were used up.
+    ///
+    /// Stops early when `pending`, the number of open questions, is at its limit.
+    pub(super) fn read(
+        &mut self,
+        input: &mut [u8],
+        ending: &mut Ending,
+        pending: &mut u16,
+        cx: &mut Context<'_>,
+    ) -> (usize, Read) {
+        self.heard = cx.now;
+        let mut used = 0;
+        for _ in 0..TURN_MESSAGES_MAX {
+            if *pending >= TICKETS_MAX {
+                return (used, Read::Part);
+            }
+            match self.read_one(&mut input[used..], ending, pending, cx) {
+                (consumed, Read::Part) => used += consumed,
+                (consumed, read) => {
+                    self.watch_message(cx);
+                    return (used + consumed, read);
+                }
+            }
+        }
+        (used, Read::Part)
+    }
+
+    /// Reads up to the next event; [`Read::Part`] means that there may be more.
+    fn read_one(
+        &mut self,
+        input: &mut [u8],
+        ending: &mut Ending,
+        pending: &mut u16,
+        cx: &mut Context<'_>,
+    ) -> (usize, Read) {
+        let received = match self.receiver.receive(input, &cx.settings.messages) {
+            Ok(received) => received,
+            Err(error) => return (0, Read::Broken(error)),
+        };
+        let consumed = received.consumed;
+        let Some(event) = received.event else { return (consumed, Read::All) };
+        let before = cx.actions.len();
+        match event {
+            Event::Text(text) => {
+                note_message(text.len(), cx);
+                let mut dialect = dialect_context(&mut self.keepalive, cx);
+                self.session.message_text(text, &mut dialect);
+            }
+            Event::Binary(bytes) => {
+                note_message(bytes.len(), cx);
+                let mut dialect = dialect_context(&mut self.keepalive, cx);
+                self.session.message_binary(bytes, &mut dialect);
+            }
+            Event::Ping(payload) => {
+                if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
+                    return (consumed, Read::End(Cause::Flood));
+                }
+                if cx.is_backlogged {
+                    self.pong_owed = Some(payload.into());
+                } else {
+                    encode_frame(cx.frames, Opcode::Pong, payload);
+                }
+            }
+            Event::Pong(_) => {
+                if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
+                    return (consumed, Read::End(Cause::Flood));
+                }
+                cx.tally.pongs += 1;
+                let mut dialect = dialect_context(&mut self.keepalive, cx);
+                self.session.pong(&mut dialect);
+            }
+            Event::Close(close) => {
+                ending.begin(Cause::ClientClose);
+                ending.receive(close.map(|(code, _)| code), cx);
+                ending.write(close.map(|(code, _)| (code, "")), cx);
+                return (consumed, Read::Closed);
+            }
+        }
+        (consumed, settle(before, pending, cx))
+    }
+
+    /// Gives the session an answer of the hub.
+    pub(super) fn answer(
+        &mut self,
+        ticket: Ticket,
+        answer: Answer,
+        pending: &mut u16,
+        cx: &mut Context<'_>,
+    ) -> Read {
+        let before = cx.actions.len();
+        let mut dialect = dialect_context(&mut self.keepalive, cx);
+        self.session.answer(ticket, answer, &mut dialect);
+        settle(before, pending, cx)
+    }
+
+    /// Does what is due; tells the cause when the connection is to end.
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
+        if self.message_deadline.is_some_and(|deadline| deadline <= cx.now) {
+            return Some(Cause::Idle);
+        }
+        let idle = cx.settings.idle_timeout;
+        if idle.is_some_and(|idle| self.heard + idle <= cx.now) {
+            return Some(Cause::Idle);
+        }
+        if self.session.deadline().is_some_and(|deadline| deadline <= cx.now) {
+            let mut dialect = dialect_context(&mut self.keepalive, cx);
+            self.session.timeout(&mut dialect);
+            if let Some(Action::Close(cause)) = cx.actions.pop_if(|a| matches!(a, Action::Close(_)))
+            {
+                return Some(cause);
+            }
+        }
+        let settings = self.session.ping_settings(&cx.settings.dialect);
+        match self.keepalive.handle_timeout(cx.now, settings) {
+            Due::Nothing => {}
+            Due::Dead => return Some(Cause::PingTimeout),
+            Due::Ping => {
+                cx.tally.pings += 1;
+                let mut dialect = dialect_context(&mut self.keepalive, cx);
+                self.session.ping(&mut dialect);
+            }
+        }
+        None
+    }
+
+    /// When [`Open::handle_timeout`] is to be called.
+    pub(super) fn deadline(&self, settings: &super::Settings) -> Instant {
+        let idle = settings.idle_timeout.map(|idle| self.heard + idle);
+        [self.message_deadline, idle, self.session.deadline()]
+            .into_iter()
+            .flatten()
+            .fold(self.keepalive.deadline(), Instant::min)
+    }
+
+    /// The client reads again: pays the pong that is owed.
+    pub(super) fn unblocked(&mut self, cx: &mut Context<'_>) {
+        if let Some(payload) = self.pong_owed.take() {
+            encode_frame(cx.frames, Opcode::Pong, &payload);
+        }
+    }
+
+    /// The receiver, to look for the client's Close after ours.
+    pub(super) fn into_receiver(self) -> Receiver {
+        self.receiver
+    }
+
+    fn watch_message(&mut self, cx: &Context<'_>) {
+        self.message_deadline = match (self.receiver.is_mid_message(), self.message_deadline) {
+            (false, _) => None,
+            (true, None) => Some(cx.now + cx.settings.message_timeout),
+            (true, deadline) => deadline,
+        };
+    }
+}
+
+/// Counts what the session asked since `before`, and finds out whether it wants to end.
+fn settle(before: usize, pending: &mut u16, cx: &mut Context<'_>) -> Read {
+    if let Some(Action::Close(cause)) = cx.actions.pop_if(|a| matches!(a, Action::Close(_))) {
+        return Read::End(cause);
+    }
+    let asked = cx.actions[before..].iter().filter(|action| action.ticket().is_some()).count();
+    *pending = pending.saturating_add(u16::try_from(asked).unwrap_or(u16::MAX));
+    Read::Part
+}
+
+fn note_message(len: usize, cx: &mut Context<'_>) {
+    cx.tally.messages += 1;
+    cx.tally.message_bytes_max = cx.tally.message_bytes_max.max(len);
+}
+
+fn dialect_context<'a>(
+    keepalive: &'a mut Keepalive,
+    cx: &'a mut Context<'_>,
+) -> dialect::Context<'a> {
+    dialect::Context {
+        now: cx.now,
+        frames: cx.frames,
+        actions: cx.actions,
+        namespaces: &cx.settings.namespaces,
+        keepalive,
+        settings: &cx.settings.dialect,
+        scratch: cx.scratch,
+    }
+}

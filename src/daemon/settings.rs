@@ -1,0 +1,103 @@
+//! From the checked configuration to the settings that each room takes.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::conn::{self, route::Routes};
+use crate::dialect::cause::DrainNotice;
+use crate::dialect::{self, centrifuge};
+use crate::http1::head::HeadLimits;
+use crate::ring::listen;
+use crate::ring::uring::{self, Pool};
+use crate::shard;
+use crate::topic::namespace::Namespaces;
+use crate::ws::receiver::Limits;
+
+/// The page at `/` of the client listeners, when the demo is on.
+const DEMO_PAGE: &str = include_str!("demo/index.html");
+
+/// Bytes of a receive buffer where each receive takes a whole one (before kernel 6.12): smaller and
+/// more of them from the same memory.
+const WHOLE_BUFFER_BYTES: u32 = 4096;
+
+/// When drained raw clients are told to come back, in milliseconds.
+const DRAIN_RETRY_MS: std::ops::RangeInclusive<u32> = 500..=5000;
+
+/// Settings of connections, shared by all shards.
+pub(super) fn of_connections(config: &Config) -> conn::Settings {
+    conn::Settings {
+        head: HeadLimits {
+            bytes_max: config.http.head_bytes_max,
+            headers_max: config.http.headers_max,
+        },
+        head_timeout: config.http.head_timeout,
+        messages: Limits {
+            message_bytes_max: config.websocket.message_bytes_max,
+            fragments_max: config.websocket.fragments_max,
+        },
+        message_timeout: config.websocket.message_timeout,
+        close_timeout: config.websocket.close_timeout,
+        idle_timeout: config.websocket.idle_timeout,
+        control_frames: config.websocket.control_frames,
+        routes: Routes {
+            raw: config.routes.raw,
+            echo: config.routes.echo,
+            centrifuge: config.routes.centrifuge,
+        },
+        origins: config.listeners.iter().map(|listener| listener.origins.clone()).collect(),
+        dialect: dialect::Settings {
+            ping: config.websocket.ping,
+            centrifuge: centrifuge::Settings {
+                ping: config.centrifuge.ping,
+                connect_timeout: config.centrifuge.connect_timeout,
+            },
+        },
+        namespaces: Namespaces::new(config.namespaces.iter().cloned()),
+        drain: DrainNotice { code: config.drain.code, retry_ms: DRAIN_RETRY_MS },
+        outbox: config.outbox,
+        page: config.routes.demo.then_some(DEMO_PAGE),
+    }
+}
+
+/// Settings of one of `shards` shards; limits of the process are shared out among them.
+pub(super) fn of_shard(
+    config: &Config,
+    shards: usize,
+    connections_max: usize,
+    epoch_nonce: String,
+    conn: Arc<conn::Settings>,
+) -> shard::Settings {
+    shard::Settings {
+        shards,
+        connections_max: connections_max.div_ceil(shards),
+        handshakes_max: config.limits.handshakes_max.div_ceil(shards),
+        subscriptions_max: config.limits.subscriptions_max,
+        topics_max: config.limits.topics_max.div_ceil(shards),
+        epoch_nonce,
+        conn,
+    }
+}
+
+/// Settings of the rings.
+pub(super) fn of_ring(config: &Config) -> uring::Settings {
+    let ring = &config.ring;
+    let bytes = u64::from(ring.buffers) * u64::from(ring.buffer_bytes);
+    let whole = WHOLE_BUFFER_BYTES.min(ring.buffer_bytes);
+    let count = (bytes / u64::from(whole) / 2).clamp(u64::from(ring.buffers), 1 << 15);
+    uring::Settings {
+        submission_entries: ring.entries,
+        completion_entries: ring.entries * 4,
+        shared_buffers: Pool { count: ring.buffers, bytes: ring.buffer_bytes },
+        whole_buffers: Pool { count: u16::try_from(count).unwrap_or(ring.buffers), bytes: whole },
+        disable: ring.disable.clone(),
+    }
+}
+
+/// Options of the client listeners.
+pub(super) fn of_listeners(config: &Config) -> listen::Options {
+    listen::Options {
+        send_buffer_bytes: usize::try_from(config.socket.send_buffer).unwrap_or(usize::MAX),
+        not_sent_lowat_bytes: config.socket.notsent_lowat,
+        backlog: config.socket.backlog,
+    }
+}

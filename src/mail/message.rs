@@ -1,0 +1,180 @@
+//! What threads say to each other.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::topic::history::{HistoryQuery, Recovery};
+use crate::topic::home::{Draft, FORMS_MAX};
+use crate::topic::name::TopicName;
+use crate::topic::publication::{Position, Publication};
+
+/// Who asked, and where the answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The thread.
+    pub node: usize,
+    /// Its connection's slot (on the control thread: of the open call).
+    pub slot: u32,
+    /// The slot's generation.
+    pub generation: u32,
+    /// The connection's own mark.
+    pub ticket: u32,
+}
+
+/// A question to the home of a topic, or from the control thread to a shard.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Deliver publications of `topic` to the asker's thread. Answered by [`Reply::Granted`].
+    Subscribe {
+        /// Who.
+        asker: Asker,
+        /// To what.
+        topic: TopicName,
+        /// In which form.
+        form: u8,
+        /// Say first what came after this position.
+        since: Option<Position>,
+    },
+    /// Takes one grant back. Not answered.
+    Release {
+        /// Whose.
+        node: usize,
+        /// Of what.
+        topic: TopicName,
+        /// In which form.
+        form: u8,
+    },
+    /// Publish. Answered by [`Reply::Published`] when somebody asks.
+    Publish {
+        /// Who wants to know.
+        asker: Option<Asker>,
+        /// What.
+        draft: Draft,
+    },
+    /// Read the history. Answered by [`Reply::History`].
+    History {
+        /// Who.
+        asker: Asker,
+        /// Of what.
+        topic: TopicName,
+        /// Which part.
+        query: HistoryQuery,
+    },
+    /// List the topics at home here. Answered by [`Reply::Census`].
+    Census {
+        /// Who.
+        asker: Asker,
+    },
+    /// End connections. Answered by [`Reply::Disconnected`].
+    Disconnect {
+        /// Who.
+        asker: Asker,
+        /// Which.
+        whom: Whom,
+        /// Close code.
+        code: u16,
+        /// Close reason.
+        reason: Arc<str>,
+    },
+    /// Show that you still turn. Answered by [`Reply::Pong`].
+    Ping {
+        /// Who.
+        asker: Asker,
+    },
+    /// Stop accepting and close all connections.
+    Drain {
+        /// Over how many milliseconds the closes are spread.
+        window_ms: u64,
+    },
+    /// Close what is left at once and end the thread.
+    Stop,
+}
+
+/// Which connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// The one with this client id.
+    Client(Arc<str>),
+    /// All of this user.
+    User(Arc<str>),
+}
+
+/// A publication in the forms that subscribers asked for, each encoded once.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// Where it was published.
+    pub topic: TopicName,
+    /// Complete frames, by form; `None`: nobody wants it.
+    pub forms: [Option<Bytes>; FORMS_MAX],
+}
+
+/// What travels to a thread: publications and answers, in one order.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// A publication, and the publisher's answer when it is from that thread.
+    Publication {
+        /// What.
+        encoded: Arc<Encoded>,
+        /// Whom to tell that it was published, and where in the order.
+        ack: Option<(Asker, Option<Position>)>,
+    },
+    /// An answer.
+    Reply {
+        /// To whom.
+        to: Asker,
+        /// What.
+        reply: Reply,
+    },
+}
+
+/// An answer to a [`Request`].
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Subscribed; publications follow on the same lane.
+    Granted {
+        /// To what.
+        topic: TopicName,
+        /// In which form.
+        form: u8,
+        /// The newest publication before the first delivery; `None` without positions.
+        position: Option<Position>,
+        /// What became of the wish to recover.
+        recovery: Recovery,
+    },
+    /// Published at this position (`None` without positions).
+    Published(Option<Position>),
+    /// A part of the history.
+    History {
+        /// In the order asked for.
+        publications: Vec<Arc<Publication>>,
+        /// The newest publication's.
+        position: Position,
+    },
+    /// Topics at home on one shard, with their subscribers.
+    Census(Vec<(TopicName, u64)>),
+    /// How many connections were told to go.
+    Disconnected(usize),
+    /// The thread still turns.
+    Pong,
+    /// Not done.
+    Refused {
+        /// About what.
+        topic: TopicName,
+        /// Why.
+        why: Refused,
+    },
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Too many topics.
+    TopicsExhausted,
+    /// No namespace of that name.
+    UnknownNamespace,
+    /// The topic keeps no history.
+    NoHistory,
+    /// The position is of another epoch.
+    OtherEpoch,
+}

@@ -1,0 +1,167 @@
+//! The lanes between threads.
+//!
+//! Each ordered pair of threads has a request lane and a delivery lane, both bounded and first in,
+//! first out. Nobody ever blocks on them. A thread to itself uses the same two lanes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+
+use super::message::{Delivery, Request};
+
+/// Capacities of the lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Requests that wait between two threads.
+    pub requests_max: usize,
+    /// Deliveries that wait between two threads.
+    pub deliveries_max: usize,
+}
+
+/// One thread's ends of all its lanes.
+#[derive(Debug)]
+pub struct Post {
+    node: usize,
+    requests_in: Vec<Consumer<Request>>,
+    requests_out: Vec<Producer<Request>>,
+    deliveries_in: Vec<Consumer<Delivery>>,
+    deliveries_out: Vec<Producer<Delivery>>,
+    /// Which threads were posted to since the last [`Post::wakes`].
+    posted: Vec<bool>,
+    sleeping: Arc<[AtomicBool]>,
+}
+
+/// Connects `nodes` threads; the shards come first, then the control thread.
+pub fn connect(nodes: usize, settings: Settings) -> Vec<Post> {
+    let sleeping: Arc<[AtomicBool]> = (0..nodes).map(|_| AtomicBool::new(false)).collect();
+    let mut posts: Vec<Post> = (0..nodes)
+        .map(|node| Post {
+            node,
+            requests_in: Vec::new(),
+            requests_out: Vec::new(),
+            deliveries_in: Vec::new(),
+            deliveries_out: Vec::new(),
+            posted: vec![false; nodes],
+            sleeping: Arc::clone(&sleeping),
+        })
+        .collect();
+    for from in 0..nodes {
+        for to in 0..nodes {
+            let (producer, consumer) = RingBuffer::new(settings.requests_max);
+            posts[from].requests_out.push(producer);
+            posts[to].requests_in.push(consumer);
+            let (producer, consumer) = RingBuffer::new(settings.deliveries_max);
+            posts[from].deliveries_out.push(producer);
+            posts[to].deliveries_in.push(consumer);
+        }
+    }
+    posts
+}
+
+impl Post {
+    /// This thread's number.
+    pub fn node(&self) -> usize {
+        self.node
+    }
+
+    /// Number of threads that are connected.
+    pub fn nodes(&self) -> usize {
+        self.posted.len()
+    }
+
+    /// Asks thread `to`; hands the request back when the lane is full.
+    ///
+    /// Errors: the request.
+    #[expect(clippy::result_large_err, reason = "a refused request is put into a queue at once")]
+    pub fn request(&mut self, to: usize, request: Request) -> Result<(), Request> {
+        self.requests_out[to].push(request).map_err(|PushError::Full(request)| request)?;
+        self.posted[to] = true;
+        Ok(())
+    }
+
+    /// The oldest request from thread `from`, left in the lane.
+    pub fn peek_request(&self, from: usize) -> Option<&Request> {
+        self.requests_in[from].peek().ok()
+    }
+
+    /// Takes the oldest request from thread `from`.
+    ///
+    /// The sender is counted as posted to: it may be waiting for room.
+    pub fn take_request(&mut self, from: usize) -> Option<Request> {
+        let was_full = is_full(&self.requests_in[from]);
+        let request = self.requests_in[from].pop().ok()?;
+        if was_full {
+            self.posted[from] = true;
+        }
+        Some(request)
+    }
+
+    /// Whether thread `to` has room for one more delivery.
+    pub fn has_delivery_room(&self, to: usize) -> bool {
+        !self.deliveries_out[to].is_full()
+    }
+
+    /// Delivers to thread `to`, which must have room.
+    ///
+    /// # Panics
+    /// If it has none: ask [`Post::has_delivery_room`] first.
+    pub fn deliver(&mut self, to: usize, delivery: Delivery) {
+        let pushed = self.deliveries_out[to].push(delivery);
+        assert!(pushed.is_ok(), "a delivery was posted without room for it");
+        self.posted[to] = true;
+    }
+
+    /// Takes the oldest delivery from thread `from`.
+    ///
+    /// The sender is counted as posted to when its lane was full: it may be waiting for room.
+    pub fn take_delivery(&mut self, from: usize) -> Option<Delivery> {
+        let was_full = is_full(&self.deliveries_in[from]);
+        let delivery = self.deliveries_in[from].pop().ok()?;
+        if was_full {
+            self.posted[from] = true;
+        }
+        Some(delivery)
+    }
+
+    /// Whether deliveries wait for this thread.
+    pub fn has_deliveries(&self) -> bool {
+        self.deliveries_in.iter().any(|lane| !lane.is_empty())
+    }
+
+    /// Whether thread `to` has room for one more request.
+    pub fn has_request_room(&self, to: usize) -> bool {
+        !self.requests_out[to].is_full()
+    }
+
+    /// Calls `wake` for each other thread that was posted to and sleeps.
+    pub fn wakes(&mut self, mut wake: impl FnMut(usize)) {
+        // Pairs with the fence of `fall_asleep`: either we see that it sleeps, or it sees the mail.
+        fence(Ordering::SeqCst);
+        for to in 0..self.posted.len() {
+            if std::mem::take(&mut self.posted[to])
+                && to != self.node
+                && self.sleeping[to].load(Ordering::Relaxed)
+                && self.sleeping[to].swap(false, Ordering::Relaxed)
+            {
+                wake(to);
+            }
+        }
+    }
+
+    /// Announces that this thread is going to sleep, so that it is woken for new mail and for room
+    /// in a lane that was full. The caller must look once more for work after this.
+    pub fn fall_asleep(&self) {
+        self.sleeping[self.node].store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Announces that this thread is awake and needs no wake-ups.
+    pub fn wake_up(&self) {
+        self.sleeping[self.node].store(false, Ordering::Relaxed);
+    }
+}
+
+fn is_full<T>(lane: &Consumer<T>) -> bool {
+    lane.slots() == lane.buffer().capacity()
+}

@@ -1,0 +1,267 @@
+//! Every metric that this daemon has: the only list of their names.
+
+/// How the numbers of a metric are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    /// The state at the time of the scrape.
+    Gauge,
+    /// How many observations fell between which bounds.
+    Histogram,
+}
+
+/// What one of a metric's numbers measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things or events.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// As Prometheus stores it.
+    pub name: &'static str,
+    /// How it is read.
+    pub kind: Kind,
+    /// What it measures.
+    pub unit: Unit,
+    /// Names of its labels, in order.
+    pub labels: &'static [&'static str],
+    /// One sentence for operators.
+    pub help: &'static str,
+}
+
+/// Turns the list below into one enum for each group and into [`ALL`].
+macro_rules! catalogue {
+    ($(
+        $(#[$group_doc:meta])*
+        $group:ident: $kind:ident {
+            $($metric:ident $name:literal $unit:ident [$($label:literal)*] $help:literal)*
+        }
+    )*) => {
+        $(
+            $(#[$group_doc])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub enum $group {
+                $(#[doc = $help] $metric,)*
+            }
+
+            impl $group {
+                /// All of the group, in order.
+                pub const ALL: &'static [Self] = &[$(Self::$metric),*];
+
+                /// Name, kind, unit, labels and help.
+                pub const fn entry(self) -> Entry {
+                    match self {
+                        $(Self::$metric => Entry {
+                            name: concat!("ringway_", $name),
+                            kind: Kind::$kind,
+                            unit: Unit::$unit,
+                            labels: &[$($label),*],
+                            help: $help,
+                        },)*
+                    }
+                }
+            }
+        )*
+
+        /// Every metric.
+        pub const ALL: &[Entry] = &[$($($group::$metric.entry(),)*)*];
+    };
+}
+
+catalogue! {
+    /// Counters without labels; one of each shard, shown as their sum.
+    Counter: Counter {
+        Accepted "accepted_total" Count []
+            "Connections taken from the listeners."
+        BytesReceived "bytes_received_total" Bytes []
+            "Bytes that clients sent, with HTTP heads and frame headers."
+        BytesSent "bytes_sent_total" Bytes []
+            "Bytes handed to the sockets of clients, with HTTP heads and frame headers."
+        Publications "publications_total" Count []
+            "Publications that got their place in a topic."
+        Deliveries "deliveries_total" Count []
+            "Publications queued for a subscriber."
+        OutboxOverflows "outbox_overflows_total" Count []
+            "Connections that reached a limit of their outbox or stalled, and were closed as slow."
+        PingsSent "pings_sent_total" Count []
+            "Pings sent to clients, in frames or in the client protocol."
+        PongsReceived "pongs_received_total" Count []
+            "Answers to our pings."
+        Turns "turns_total" Count []
+            "Turns of the shards' loops."
+        BuffersExhausted "buffers_exhausted_total" Count []
+            "Receives that found no free buffer and had to wait."
+        UringEnters "uring_enters_total" Count []
+            "Calls of io_uring_enter."
+        UringSubmissions "uring_submissions_total" Count []
+            "Operations given to io_uring."
+        UringCompletions "uring_completions_total" Count []
+            "Completions taken from io_uring."
+        UringCompletionOverflows "uring_cq_overflows_total" Count []
+            "Turns that found completions held back because the completion queue was full."
+        SendsShort "sends_short_total" Count []
+            "Sends that the socket took only in part or not at all."
+        StaleCompletions "stale_completions_total" Count []
+            "Completions that named an earlier user of a slot, and were ignored."
+        WakesSent "wakes_sent_total" Count []
+            "Wake-ups sent to sleeping threads."
+        WakesReceived "wakes_received_total" Count []
+            "Wake-ups received from other threads."
+        LanesFull "lanes_full_total" Count []
+            "Messages to another thread that had to wait because its lane was full."
+        Panics "panics_total" Count []
+            "Faults of ours that were caught; each closed its connection with code 1011."
+    }
+
+    /// Gauges without labels; one of each shard, shown as their sum.
+    Gauge: Gauge {
+        ConnectionsHandshaking "connections_handshaking" Count []
+            "Accepted connections that have not been upgraded yet."
+        Subscriptions "subscriptions" Count []
+            "Subscriptions of clients to topics."
+        Topics "topics" Count []
+            "Topics that are alive."
+        HistoryBytes "history_bytes" Bytes []
+            "Bytes of publications kept in histories."
+        HistoryPublications "history_publications" Count []
+            "Publications kept in histories."
+        OutboxBytes "outbox_bytes" Bytes []
+            "Bytes queued for clients; a frame that several wait for counts for each of them."
+        Backlogs "backlogs" Count []
+            "Connections whose socket is full and that have output waiting."
+        BuffersFree "buffers_free" Count []
+            "Receive buffers that are free."
+    }
+
+    /// Counters of the shards that have labels.
+    CounterFamily: Counter {
+        Opened "opened_total" Count ["protocol"]
+            "Connections that were upgraded."
+        Closed "closed_total" Count ["code" "initiator" "cause" "protocol"]
+            "Upgraded connections that ended, each counted once: with the code of the first Close received, else 1005 or 1006, else the one that we sent first."
+        CloseSent "close_sent_total" Count ["code"]
+            "Close frames sent."
+        CloseReceived "close_received_total" Count ["code"]
+            "Close frames received."
+        HandshakeRefused "handshake_refused_total" Count ["status" "reason"]
+            "Requests that were answered with an HTTP error instead of an upgrade."
+        MessagesReceived "messages_received_total" Count ["protocol"]
+            "WebSocket messages received whole."
+        MessagesSent "messages_sent_total" Count ["protocol"]
+            "WebSocket messages queued for clients."
+        AcceptPaused "accept_paused_total" Count ["reason"]
+            "Times that a shard stopped accepting connections for a while."
+    }
+
+    /// Gauges of the shards that have labels.
+    GaugeFamily: Gauge {
+        Connections "connections" Count ["protocol"]
+            "Upgraded connections that have not ended."
+    }
+
+    /// Histograms of times; one of each shard, shown separately.
+    TimeHistogram: Histogram {
+        Turn "turn_seconds" Seconds ["shard"]
+            "Work of one turn of a shard's loop, without the time it slept."
+        LoopLag "loop_lag_seconds" Seconds ["shard"]
+            "How late a shard came to deadlines that were due."
+    }
+
+    /// Histograms of sizes; one of each shard, shown as their sum.
+    SizeHistogram: Histogram {
+        TurnCompletions "turn_completions" Count []
+            "Completions that one turn of a shard's loop found."
+        MessageReceivedBytes "message_received_bytes" Bytes []
+            "Payload bytes of WebSocket messages received whole."
+    }
+
+    /// Counters of the control thread that have labels.
+    ControlFamily: Counter {
+        ApiRequests "api_requests_total" Count ["method" "status"]
+            "Requests to the server API."
+    }
+
+    /// What is true of the process for as long as it lives.
+    Fact: Gauge {
+        BuildInfo "build_info" Count ["version"]
+            "Always 1; the label tells the version."
+        StartTime "start_time_seconds" Seconds []
+            "When the process started, in seconds since 1970."
+    }
+}
+
+impl TimeHistogram {
+    /// Upper bounds of the buckets, in nanoseconds.
+    pub const fn bounds(self) -> &'static [u64] {
+        const MICROSECOND: u64 = 1_000;
+        const MILLISECOND: u64 = 1_000_000;
+        match self {
+            Self::Turn | Self::LoopLag => &[
+                10 * MICROSECOND,
+                25 * MICROSECOND,
+                50 * MICROSECOND,
+                100 * MICROSECOND,
+                250 * MICROSECOND,
+                500 * MICROSECOND,
+                MILLISECOND,
+                2_500 * MICROSECOND,
+                5 * MILLISECOND,
+                10 * MILLISECOND,
+                25 * MILLISECOND,
+                50 * MILLISECOND,
+                100 * MILLISECOND,
+                250 * MILLISECOND,
+                1_000 * MILLISECOND,
+            ],
+        }
+    }
+}
+
+impl SizeHistogram {
+    /// Upper bounds of the buckets, in the unit of the metric.
+    pub const fn bounds(self) -> &'static [u64] {
+        match self {
+            Self::TurnCompletions => &[0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096],
+            Self::MessageReceivedBytes => {
+                &[16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_end_as_prometheus_expects() {
+        for (i, entry) in ALL.iter().enumerate() {
+            assert!(!ALL[..i].iter().any(|e| e.name == entry.name), "{} twice", entry.name);
+            assert_eq!(entry.kind == Kind::Counter, entry.name.ends_with("_total"), "{entry:?}");
+            let base = entry.name.trim_end_matches("_total");
+            assert_eq!(entry.unit == Unit::Seconds, base.ends_with("_seconds"), "{entry:?}");
+            if entry.unit == Unit::Bytes {
+                assert!(base.contains("bytes"), "{entry:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_labels_are_snake_case_and_helps_are_sentences() {
+        for entry in ALL {
+            for word in std::iter::once(&entry.name).chain(entry.labels) {
+                assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{word}");
+            }
+            assert!(entry.help.ends_with('.'), "{entry:?}");
+            assert!(!entry.help.contains(['\n', '\\', '"']), "{entry:?}");
+        }
+    }
+}

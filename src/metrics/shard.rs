@@ -1,0 +1,226 @@
+//! The numbers of one shard: the one who writes them, and those who read them.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::catalogue::{Counter, Gauge, SizeHistogram, TimeHistogram};
+use super::cells::{Cells, Table};
+use super::close_code::CloseCodeLabel;
+use super::histogram::FixedHistogram;
+use super::http_status::HttpStatusLabel;
+use super::label::{Label, Vocabulary};
+
+/// The labels of `ringway_closed_total`.
+pub(super) type ClosedLabels<V> = (
+    CloseCodeLabel,
+    <V as Vocabulary>::Initiator,
+    <V as Vocabulary>::Cause,
+    <V as Vocabulary>::Protocol,
+);
+
+/// The memory that a [`Writer`] and its [`Reader`]s share.
+pub(super) struct Numbers<V: Vocabulary> {
+    pub(super) counters: Cells,
+    pub(super) gauges: Cells,
+    pub(super) connections: Table<(V::Protocol,)>,
+    pub(super) opened: Table<(V::Protocol,)>,
+    pub(super) closed: Table<ClosedLabels<V>>,
+    pub(super) close_sent: Table<(CloseCodeLabel,)>,
+    pub(super) close_received: Table<(CloseCodeLabel,)>,
+    pub(super) handshake_refused: Table<(HttpStatusLabel, V::RefusalReason)>,
+    pub(super) messages_received: Table<(V::Protocol,)>,
+    pub(super) messages_sent: Table<(V::Protocol,)>,
+    pub(super) accept_paused: Table<(V::PauseReason,)>,
+    pub(super) times: Vec<FixedHistogram>,
+    pub(super) sizes: Vec<FixedHistogram>,
+}
+
+/// The right to change the numbers of one shard.
+///
+/// There is one for each shard: it cannot be cloned, nor used by two threads.
+pub struct Writer<V: Vocabulary> {
+    numbers: Arc<Numbers<V>>,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+/// A view of the numbers of one shard, for any thread.
+pub struct Reader<V: Vocabulary> {
+    pub(super) numbers: Arc<Numbers<V>>,
+}
+
+/// The numbers of a new shard, all 0.
+pub fn shard<V: Vocabulary>() -> (Writer<V>, Reader<V>) {
+    let numbers = Arc::new(Numbers {
+        counters: Cells::new(Counter::ALL.len()),
+        gauges: Cells::new(Gauge::ALL.len()),
+        connections: Table::new(),
+        opened: Table::new(),
+        closed: Table::new(),
+        close_sent: Table::new(),
+        close_received: Table::new(),
+        handshake_refused: Table::new(),
+        messages_received: Table::new(),
+        messages_sent: Table::new(),
+        accept_paused: Table::new(),
+        times: TimeHistogram::ALL.iter().map(|h| FixedHistogram::new(h.bounds())).collect(),
+        sizes: SizeHistogram::ALL.iter().map(|h| FixedHistogram::new(h.bounds())).collect(),
+    });
+    (Writer { numbers: Arc::clone(&numbers), not_sync: PhantomData }, Reader { numbers })
+}
+
+impl<V: Vocabulary> Writer<V> {
+    /// Adds `n` to a counter.
+    pub fn count(&self, counter: Counter, n: u64) {
+        self.numbers.counters.add(counter as usize, n);
+    }
+
+    /// Sets a counter that is counted elsewhere on this thread; it never falls.
+    pub fn absolute(&self, counter: Counter, value: u64) {
+        self.numbers.counters.set(counter as usize, value);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, gauge: Gauge, value: u64) {
+        self.numbers.gauges.set(gauge as usize, value);
+    }
+
+    /// Adds `n` to a gauge.
+    pub fn raise(&self, gauge: Gauge, n: u64) {
+        self.numbers.gauges.add(gauge as usize, n);
+    }
+
+    /// Subtracts `n`, which was added before, from a gauge.
+    pub fn lower(&self, gauge: Gauge, n: u64) {
+        self.numbers.gauges.subtract(gauge as usize, n);
+    }
+
+    /// Enters a time into a histogram.
+    pub fn observe_time(&self, histogram: TimeHistogram, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.numbers.times[histogram as usize].observe(nanoseconds);
+    }
+
+    /// Enters a size into a histogram.
+    pub fn observe_size(&self, histogram: SizeHistogram, size: u64) {
+        self.numbers.sizes[histogram as usize].observe(size);
+    }
+
+    /// A connection was upgraded: one more is open.
+    pub fn opened(&self, protocol: V::Protocol) {
+        self.numbers.opened.add((protocol,), 1);
+        self.numbers.connections.add((protocol,), 1);
+    }
+
+    /// An upgraded connection has ended: one less is open. Called once for each
+    /// [`Writer::opened`], with the same protocol.
+    pub fn closed(
+        &self,
+        code: CloseCodeLabel,
+        initiator: V::Initiator,
+        cause: V::Cause,
+        protocol: V::Protocol,
+    ) {
+        self.numbers.closed.add((code, initiator, cause, protocol), 1);
+        self.numbers.connections.subtract((protocol,), 1);
+    }
+
+    /// A Close frame was sent.
+    pub fn close_sent(&self, code: CloseCodeLabel) {
+        self.numbers.close_sent.add((code,), 1);
+    }
+
+    /// A Close frame was received; without a code it has the label of 1005.
+    pub fn close_received(&self, code: CloseCodeLabel) {
+        self.numbers.close_received.add((code,), 1);
+    }
+
+    /// A request was answered with an error instead of an upgrade.
+    pub fn handshake_refused(&self, status: HttpStatusLabel, reason: V::RefusalReason) {
+        self.numbers.handshake_refused.add((status, reason), 1);
+    }
+
+    /// `n` messages were received whole.
+    pub fn messages_received(&self, protocol: V::Protocol, n: u64) {
+        self.numbers.messages_received.add((protocol,), n);
+    }
+
+    /// `n` messages were queued for clients.
+    pub fn messages_sent(&self, protocol: V::Protocol, n: u64) {
+        self.numbers.messages_sent.add((protocol,), n);
+    }
+
+    /// The shard stops accepting for a while.
+    pub fn accept_paused(&self, reason: V::PauseReason) {
+        self.numbers.accept_paused.add((reason,), 1);
+    }
+}
+
+impl<V: Vocabulary> Reader<V> {
+    /// The value of a counter.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.numbers.counters.value(counter as usize)
+    }
+
+    /// The value of a gauge.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.numbers.gauges.value(gauge as usize)
+    }
+
+    /// Upgraded connections of all protocols that have not ended.
+    pub fn connections(&self) -> u64 {
+        (0..V::Protocol::COUNT).map(|i| self.numbers.connections.value(i)).sum()
+    }
+}
+
+impl<V: Vocabulary> Clone for Reader<V> {
+    fn clone(&self) -> Self {
+        Self { numbers: Arc::clone(&self.numbers) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::label::tests::Small;
+
+    struct Words;
+
+    impl Vocabulary for Words {
+        type Protocol = Small<3>;
+        type Initiator = Small<3>;
+        type Cause = Small<4>;
+        type RefusalReason = Small<2>;
+        type PauseReason = Small<2>;
+    }
+
+    #[test]
+    fn a_reader_sees_what_the_writer_wrote_on_another_thread() {
+        let (writer, reader) = shard::<Words>();
+        std::thread::spawn(move || {
+            writer.count(Counter::Deliveries, 41);
+            writer.count(Counter::Deliveries, 1);
+            writer.raise(Gauge::Topics, 5);
+            writer.lower(Gauge::Topics, 2);
+            writer.set(Gauge::BuffersFree, 64);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(reader.counter(Counter::Deliveries), 42);
+        assert_eq!(reader.gauge(Gauge::Topics), 3);
+        assert_eq!(reader.gauge(Gauge::BuffersFree), 64);
+        assert_eq!(reader.counter(Counter::Turns), 0);
+    }
+
+    #[test]
+    fn open_connections_are_those_opened_less_those_closed() {
+        let (writer, reader) = shard::<Words>();
+        for protocol in [0, 0, 1, 2] {
+            writer.opened(Small(protocol));
+        }
+        writer.closed(CloseCodeLabel::of(1000), Small(0), Small(3), Small(0));
+        writer.closed(CloseCodeLabel::of(1006), Small(2), Small(1), Small(2));
+        assert_eq!(reader.connections(), 2);
+    }
+}

@@ -1,0 +1,160 @@
+//! What other threads have sent to this one: publications for its subscribers, answers for its
+//! connections.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::conn::outbox::Piece;
+use crate::dialect::variant::VARIANTS;
+use crate::dialect::{Answer, Recovery, Refusal, Ticket};
+use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply};
+use crate::metrics::catalogue::Counter;
+use crate::ring::{Ring, Token};
+use crate::topic::name::TopicName;
+use crate::topic::publication::Position;
+use crate::topic::subscribers::{Membership, MembershipState};
+
+use super::{Shard, to_u64};
+
+/// Deliveries that one turn takes from one lane.
+const DELIVERIES_MAX: usize = 1024;
+
+/// Bytes of publications that one turn queues for any one subscriber: what one flush can send.
+const BYTES_MAX: usize = 64 * 1024;
+
+/// Subscribers that one turn queues publications for.
+const WALKED_MAX: usize = 64 * 1024;
+
+impl<R: Ring> Shard<R> {
+    /// Takes deliveries from all lanes, within the limits of a turn.
+    pub(super) fn handle_deliveries(&mut self) {
+        let mut bytes = 0;
+        let mut walked = 0;
+        for from in 0..self.post.nodes() {
+            for _ in 0..DELIVERIES_MAX {
+                if bytes >= BYTES_MAX || walked >= WALKED_MAX {
+                    break;
+                }
+                let Some(delivery) = self.post.take_delivery(from) else { break };
+                match delivery {
+                    Delivery::Publication { encoded, ack } => {
+                        let (longest, count) = self.fan_out(&encoded);
+                        bytes += longest;
+                        walked += count;
+                        if let Some((asker, _)) = ack {
+                            self.answer(asker, Answer::Published);
+                        }
+                    }
+                    Delivery::Reply { to, reply } => self.replied(to, reply),
+                }
+                self.hand_over_answers();
+            }
+        }
+    }
+
+    /// Queues a publication for its subscribers here; returns the bytes of the longest form and the
+    /// number of subscribers.
+    fn fan_out(&mut self, encoded: &Encoded) -> (usize, usize) {
+        let Some(id) = self.topics.id(&encoded.topic) else { return (0, 0) };
+        let mut longest = 0;
+        let mut walked = 0;
+        let mut troubled = Vec::new();
+        for (form, bytes) in encoded.forms[..VARIANTS].iter().enumerate() {
+            let Some(bytes) = bytes else { continue };
+            let members = self.topics.members(id, form);
+            let frame: Rc<Bytes> = Rc::new(bytes.clone());
+            longest = longest.max(bytes.len());
+            walked += members.len();
+            let settings = &self.desk.settings.outbox;
+            for &index in members {
+                let Some(slot) = self.slots.at_mut(index) else { continue };
+                let piece = Piece::Frame(Rc::clone(&frame));
+                let pushed = slot.outbox.push(piece, &[], settings);
+                if slot.outbox.is_backlogged() {
+                    troubled.push((index, pushed));
+                } else if !slot.flags.dirty {
+                    slot.flags.dirty = true;
+                    self.dirty.push(index);
+                }
+            }
+            self.note_queued(bytes.len(), members.len());
+        }
+        self.numbers.count(Counter::Deliveries, to_u64(walked));
+        for (index, pushed) in troubled {
+            self.watch(index, pushed);
+        }
+        (longest, walked)
+    }
+
+    fn replied(&mut self, to: Asker, reply: Reply) {
+        match reply {
+            Reply::Granted { topic, form, position, recovery } => {
+                self.granted(to, topic, form, position, recovery);
+            }
+            Reply::Published(_) => self.answer(to, Answer::Published),
+            Reply::History { publications, position } => {
+                self.answer(to, Answer::History { publications, position: Some(position) });
+            }
+            Reply::Refused { topic, why } => self.refused_by_hub(to, &topic, why),
+            Reply::Census(_) | Reply::Disconnected(_) | Reply::Pong => {
+                debug_assert!(false, "only the control thread asks that");
+            }
+        }
+    }
+
+    /// A subscription stands, unless its connection has changed its mind or gone.
+    fn granted(
+        &mut self,
+        to: Asker,
+        topic: TopicName,
+        form: u8,
+        position: Option<Position>,
+        recovery: Recovery,
+    ) {
+        let Some(membership) = self.pending_membership(to, &topic) else {
+            self.release(topic, form);
+            return self.answer(to, Answer::Refused(Refusal::TryAgain));
+        };
+        let (id, form) = (membership.topic, membership.form);
+        let at = self.topics.join(id, form, to.slot);
+        if let Some(slot) = self.slots.at_mut(to.slot)
+            && let Some(membership) = slot.memberships.find(id)
+        {
+            membership.state = MembershipState::Joined(at);
+        }
+        self.answer(to, Answer::Subscribed { position, recovery });
+    }
+
+    fn refused_by_hub(&mut self, to: Asker, topic: &TopicName, why: Refused) {
+        if let Some(membership) = self.pending_membership(to, topic)
+            && let Some(slot) = self.slots.at_mut(to.slot)
+        {
+            slot.memberships.remove(membership.topic);
+            self.topics.forget(membership.topic);
+        }
+        let refusal = match why {
+            Refused::TopicsExhausted => Refusal::LimitExceeded,
+            Refused::UnknownNamespace => Refusal::UnknownTopic,
+            Refused::NoHistory => Refusal::NotAvailable,
+            Refused::OtherEpoch => Refusal::UnrecoverablePosition,
+        };
+        self.answer(to, Answer::Refused(refusal));
+    }
+
+    /// The membership that waits for the answer to this question.
+    fn pending_membership(&mut self, to: Asker, topic: &TopicName) -> Option<Membership> {
+        let id = self.topics.id(topic)?;
+        let slot = self.slots.get_mut(token_of(to))?;
+        let membership = slot.memberships.find(id)?;
+        (membership.state == MembershipState::Pending(to.ticket)).then_some(*membership)
+    }
+
+    fn answer(&mut self, to: Asker, answer: Answer) {
+        self.answers.push_back((token_of(to), Ticket(to.ticket), answer));
+    }
+}
+
+fn token_of(asker: Asker) -> Token {
+    Token { slot: asker.slot, generation: asker.generation }
+}

@@ -1,0 +1,118 @@
+//! Draining: no new connections, and the old ones told to come back elsewhere, at a steady rate.
+
+use std::time::{Duration, Instant};
+
+use crate::dialect::cause::Cause;
+use crate::ring::Ring;
+
+use super::{Accepting, Shard};
+
+/// Time between two rounds of closes.
+const ROUND: Duration = Duration::from_millis(20);
+
+/// Whether a shard is on its way out.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Life {
+    /// It serves.
+    Running,
+    /// It closes its connections over a window.
+    Draining(Draining),
+    /// Everything is closed at once.
+    Stopping,
+}
+
+/// How far a drain has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draining {
+    began: Instant,
+    window: Duration,
+    /// Connections when it began.
+    total: usize,
+    /// Connections told to go.
+    told: usize,
+    /// The next slot to look at.
+    cursor: u32,
+}
+
+impl Life {
+    /// When the next connections are to be told.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Draining(draining) if draining.told < draining.total => Some(now + ROUND),
+            Self::Running | Self::Draining(_) | Self::Stopping => None,
+        }
+    }
+}
+
+impl<R: Ring> Shard<R> {
+    /// Begins to drain over `window_ms` milliseconds.
+    pub(super) fn begin_drain(&mut self, window_ms: u64) {
+        if !matches!(self.life, Life::Running) {
+            return;
+        }
+        self.close_listeners();
+        self.life = Life::Draining(Draining {
+            began: self.now,
+            window: Duration::from_millis(window_ms),
+            total: self.slots.len(),
+            told: 0,
+            cursor: 0,
+        });
+    }
+
+    /// Closes everything at once.
+    pub(super) fn stop(&mut self) {
+        self.close_listeners();
+        self.life = Life::Stopping;
+        for index in 0..self.slots.end() {
+            self.call(index, |conn, _| conn.abandon(Cause::Drain));
+        }
+    }
+
+    /// Tells as many connections as are due by now.
+    pub(super) fn drain(&mut self) {
+        let Life::Draining(mut draining) = self.life else { return };
+        let elapsed = self.now.saturating_duration_since(draining.began);
+        while draining.cursor < self.slots.end() && draining.told < draining.due(elapsed) {
+            let index = draining.cursor;
+            draining.cursor += 1;
+            if self.slots.at_mut(index).is_some() {
+                draining.told += 1;
+                self.call(index, |conn, cx| conn.end(Cause::Drain, cx));
+            }
+        }
+        if draining.cursor >= self.slots.end() {
+            draining.told = draining.total;
+        }
+        self.life = Life::Draining(draining);
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_done(&self) -> bool {
+        !matches!(self.life, Life::Running) && self.slots.len() == 0
+    }
+
+    fn close_listeners(&mut self) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            if listener.accepting == Accepting::Armed {
+                self.ring.cancel_accept(index);
+            }
+            listener.accepting = Accepting::Closed;
+        }
+    }
+}
+
+impl Draining {
+    /// How many connections are to have been told after `elapsed`.
+    fn due(&self, elapsed: Duration) -> usize {
+        let share = elapsed.as_secs_f64() / self.window.as_secs_f64().max(f64::MIN_POSITIVE);
+        let total = f64::from(u32::try_from(self.total).unwrap_or(u32::MAX));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a u32, and never negative"
+        )]
+        let due = (total * share.min(1.0)).ceil() as u32;
+        due as usize
+    }
+}

@@ -1,0 +1,89 @@
+//! The end of connections: the last flush, FIN, close, and the count.
+
+use crate::conn::connection::{Leave, Stage};
+use crate::dialect::cause::Cause;
+use crate::metrics::catalogue::{Counter, Gauge};
+use crate::metrics::close_code::CloseCodeLabel;
+use crate::ring::{Ring, Token};
+
+use super::{Shard, farewell, to_u64};
+
+impl<R: Ring> Shard<R> {
+    /// A client reads too slowly: its queue is dropped, and it is told so if it still can be.
+    pub(super) fn give_up_slow(&mut self, index: u32) {
+        let Some(slot) = self.slots.at_mut(index) else { return };
+        self.numbers.count(Counter::OutboxOverflows, 1);
+        let dropped = slot.outbox.drop_queued();
+        self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
+        if slot.conn.stage() == Stage::Talking {
+            self.call(index, |conn, cx| conn.end(Cause::Slow, cx));
+        } else {
+            self.call(index, |conn, _| conn.abandon(Cause::Slow));
+        }
+    }
+
+    /// Does what an ending connection needs now: nothing before its last bytes have gone, then FIN,
+    /// then close.
+    pub(super) fn see_off(&mut self, index: u32) {
+        let Some(token) = self.slots.token(index) else { return };
+        let Some(slot) = self.slots.at_mut(index) else { return };
+        if slot.flags.closing {
+            return;
+        }
+        let leave = match slot.conn.stage() {
+            Stage::Talking => return,
+            Stage::Over(leave @ Leave::Reset) => leave,
+            stage => {
+                if !slot.outbox.is_clear() {
+                    if !slot.flags.leaving && !slot.outbox.is_backlogged() {
+                        slot.flags.leaving = true;
+                        self.leaving.push(index);
+                    }
+                    return;
+                }
+                match stage {
+                    Stage::Over(leave) => leave,
+                    Stage::Talking | Stage::LastWords => {
+                        if !slot.flags.shut {
+                            slot.flags.shut = true;
+                            self.ring.shutdown(slot.socket);
+                        }
+                        return;
+                    }
+                }
+            }
+        };
+        self.leave_topics(index);
+        let Some(slot) = self.slots.at_mut(index) else { return };
+        if slot.outbox.is_backlogged() {
+            self.numbers.lower(Gauge::Backlogs, 1);
+        }
+        let dropped = slot.outbox.clear();
+        self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
+        slot.flags.closing = true;
+        self.ring.close(slot.socket, token, farewell(leave));
+    }
+
+    /// Looks again at connections that waited for the flush.
+    pub(super) fn depart(&mut self) {
+        for index in std::mem::take(&mut self.leaving) {
+            if let Some(slot) = self.slots.at_mut(index) {
+                slot.flags.leaving = false;
+                self.see_off(index);
+            }
+        }
+    }
+
+    /// The socket is closed and nothing of it is in flight: the slot is free.
+    pub(super) fn closed(&mut self, token: Token) {
+        let Some(slot) = self.slots.remove(token) else { return };
+        match slot.conn.protocol() {
+            Some(protocol) => {
+                let verdict = slot.conn.verdict();
+                let code = CloseCodeLabel::of(verdict.code);
+                self.numbers.closed(code, verdict.initiator, verdict.cause, protocol);
+            }
+            None => self.handshaking -= 1,
+        }
+    }
+}

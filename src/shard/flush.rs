@@ -1,0 +1,115 @@
+//! The end of a turn: one send for each connection with output.
+
+use crate::conn::outbox::Piece;
+use crate::metrics::catalogue::{Counter, Gauge};
+use crate::ring::{Completion, Errno, Ring, Sends, Socket, Token};
+
+use super::{Shard, to_u64};
+
+/// An arena that has grown beyond this is given back.
+const ARENA_BYTES_KEPT: usize = 1024 * 1024;
+
+/// EAGAIN: the socket is full.
+const FULL: Errno = Errno(11);
+
+/// The sends that are under way in this turn.
+#[derive(Debug, Default)]
+pub(super) struct Flush {
+    flights: Vec<Flight>,
+    /// Bytes of all flights.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Flight {
+    token: Token,
+    socket: Socket,
+    piece: Piece,
+}
+
+/// A [`Flush`] with the arena that its pieces point into.
+pub(super) struct Batch<'a> {
+    flights: &'a [Flight],
+    arena: &'a [u8],
+}
+
+impl Sends for Batch<'_> {
+    fn len(&self) -> usize {
+        self.flights.len()
+    }
+
+    fn get(&self, index: usize) -> (Socket, &[u8]) {
+        let flight = &self.flights[index];
+        (flight.socket, flight.piece.bytes(self.arena))
+    }
+}
+
+impl Flush {
+    pub(super) fn sends<'a>(&'a self, arena: &'a [u8]) -> Batch<'a> {
+        Batch { flights: &self.flights, arena }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.flights.is_empty()
+    }
+}
+
+impl<R: Ring> Shard<R> {
+    /// Takes one send from each connection with output, in the order in which they got it.
+    pub(super) fn prepare_flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut bytes = 0;
+        dirty.retain(|&index| {
+            let Some(token) = self.slots.token(index) else { return false };
+            let Some(slot) = self.slots.at_mut(index) else { return false };
+            slot.flags.dirty = false;
+            if slot.flags.closing || slot.outbox.is_backlogged() {
+                return false;
+            }
+            let Some(piece) = slot.outbox.take_flight(&mut self.desk.arena) else { return false };
+            bytes += piece.len();
+            self.flush.flights.push(Flight { token, socket: slot.socket, piece });
+            slot.flags.dirty = !slot.outbox.is_clear();
+            slot.flags.dirty
+        });
+        self.dirty = dirty;
+        self.flush.bytes = bytes;
+        self.numbers.lower(Gauge::OutboxBytes, to_u64(bytes));
+    }
+
+    /// Turns what the sockets refused into backlogs; everything else has gone.
+    pub(super) fn settle_flush(&mut self) {
+        if self.flush.is_empty() {
+            return;
+        }
+        for at in 0..self.completions.len() {
+            if let Completion::SendShort { index, sent, errno } = self.completions[at] {
+                self.refused(index, sent, errno);
+            }
+        }
+        self.numbers.count(Counter::BytesSent, to_u64(self.flush.bytes));
+        self.flush.flights.clear();
+        self.desk.arena.clear();
+        self.desk.arena.shrink_to(ARENA_BYTES_KEPT);
+    }
+
+    fn refused(&mut self, flight: usize, sent: usize, errno: Option<Errno>) {
+        let Flight { token, piece, .. } = &self.flush.flights[flight];
+        let (token, piece) = (*token, piece.clone());
+        let unsent = piece.len() - sent;
+        self.flush.bytes -= unsent;
+        let Some(slot) = self.slots.get_mut(token) else { return };
+        if errno.is_some_and(|errno| errno != FULL) {
+            let dropped = slot.outbox.clear();
+            self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
+            self.call(token.slot, |conn, _| conn.handle_failure());
+            return;
+        }
+        let settings = &self.desk.settings.outbox;
+        let rest = slot.outbox.refused(piece, sent, &self.desk.arena, settings, self.now);
+        self.numbers.raise(Gauge::OutboxBytes, to_u64(unsent));
+        self.numbers.raise(Gauge::Backlogs, 1);
+        self.ring.send_owned(slot.socket, token, rest);
+        self.schedule(token.slot);
+    }
+}

@@ -1,0 +1,201 @@
+//! The home of topics: requests from all threads, taken when their answers have room.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::dialect::cause::Farewell;
+use crate::dialect::scratch::Scratch;
+use crate::dialect::variant::{self, Variant};
+use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request, Whom};
+use crate::metrics::catalogue::Counter;
+use crate::ring::Ring;
+use crate::topic::history::HistoryQuery;
+use crate::topic::home::{Draft, FORMS_MAX, HomeError, Interest};
+use crate::topic::name::TopicName;
+use crate::topic::publication::{Position, Publication};
+
+use super::Shard;
+
+/// Requests that one turn takes from one lane.
+const REQUESTS_MAX: usize = 256;
+
+impl<R: Ring> Shard<R> {
+    /// Takes requests from all lanes, within the limits of a turn.
+    pub(super) fn handle_requests(&mut self) {
+        for from in 0..self.post.nodes() {
+            for _ in 0..REQUESTS_MAX {
+                if !self.can_serve(from) {
+                    break;
+                }
+                let Some(request) = self.post.take_request(from) else { break };
+                self.serve(request);
+            }
+        }
+    }
+
+    /// Whether the oldest request of any lane can be served now.
+    pub(super) fn can_serve_any(&self) -> bool {
+        (0..self.post.nodes()).any(|from| self.can_serve(from))
+    }
+
+    /// Whether there is an oldest request of thread `from`, and room for all that it will cause.
+    fn can_serve(&self, from: usize) -> bool {
+        let Some(request) = self.post.peek_request(from) else { return false };
+        let has_room = |node| self.post.has_delivery_room(node);
+        match request {
+            Request::Publish { asker, draft } => {
+                let interests = self.homes.interests(&draft.topic);
+                interests.iter().all(|interest| has_room(interest.node))
+                    && asker.is_none_or(|asker| has_room(asker.node))
+            }
+            Request::Subscribe { asker, .. }
+            | Request::History { asker, .. }
+            | Request::Census { asker }
+            | Request::Ping { asker }
+            | Request::Disconnect { asker, .. } => has_room(asker.node),
+            Request::Release { .. } | Request::Drain { .. } | Request::Stop => true,
+        }
+    }
+
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Subscribe { asker, topic, form, since } => {
+                let reply = self.subscribe_at_home(asker, &topic, form, since.as_ref());
+                self.reply(asker, topic, reply);
+            }
+            Request::Release { node, topic, form } => {
+                self.homes.release(&topic, (node, usize::from(form)), self.now);
+            }
+            Request::Publish { asker, draft } => self.publish(asker, draft),
+            Request::History { asker, topic, query } => {
+                let reply = self.history_at_home(&topic, &query);
+                self.reply(asker, topic, reply);
+            }
+            Request::Census { asker } => {
+                let census = self.homes.census().map(|(name, n)| (name.clone(), n)).collect();
+                self.post.deliver(
+                    asker.node,
+                    Delivery::Reply { to: asker, reply: Reply::Census(census) },
+                );
+            }
+            Request::Disconnect { asker, whom, code, reason } => {
+                let count = self.disconnect(&whom, code, &reason);
+                let reply = Reply::Disconnected(count);
+                self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
+            }
+            Request::Ping { asker } => {
+                self.post.deliver(asker.node, Delivery::Reply { to: asker, reply: Reply::Pong });
+            }
+            Request::Drain { window_ms } => self.begin_drain(window_ms),
+            Request::Stop => self.stop(),
+        }
+    }
+
+    fn reply(&mut self, to: Asker, topic: TopicName, reply: Result<Reply, Refused>) {
+        let reply = reply.unwrap_or_else(|why| Reply::Refused { topic, why });
+        self.post.deliver(to.node, Delivery::Reply { to, reply });
+    }
+
+    fn history_at_home(
+        &mut self,
+        topic: &TopicName,
+        query: &HistoryQuery,
+    ) -> Result<Reply, Refused> {
+        let conn = Arc::clone(&self.settings.conn);
+        let namespace = conn.namespaces.of(topic).ok_or(Refused::UnknownNamespace)?;
+        let read = self.homes.history(topic, namespace, query, self.now);
+        let (publications, position) = read.map_err(refused)?;
+        Ok(Reply::History { publications, position })
+    }
+
+    fn subscribe_at_home(
+        &mut self,
+        asker: Asker,
+        topic: &TopicName,
+        form: u8,
+        since: Option<&Position>,
+    ) -> Result<Reply, Refused> {
+        let conn = Arc::clone(&self.settings.conn);
+        let namespace = conn.namespaces.of(topic).ok_or(Refused::UnknownNamespace)?;
+        let place = (asker.node, usize::from(form));
+        let joined = self.homes.subscribe(topic, namespace, place, since, self.now);
+        let joined = joined.map_err(refused)?;
+        let (position, recovery) = (joined.position, joined.recovery);
+        Ok(Reply::Granted { topic: topic.clone(), form, position, recovery })
+    }
+
+    /// Numbers a publication, encodes it in the forms that are wanted, and posts it to the threads
+    /// that want it.
+    fn publish(&mut self, asker: Option<Asker>, draft: Draft) {
+        let topic = draft.topic.clone();
+        let conn = Arc::clone(&self.settings.conn);
+        let published = match conn.namespaces.of(&topic) {
+            Some(namespace) => self.homes.publish(draft, namespace, self.now).map_err(refused),
+            None => Err(Refused::UnknownNamespace),
+        };
+        let publication = match published {
+            Ok(publication) => publication,
+            Err(why) => {
+                if let Some(asker) = asker {
+                    self.reply(asker, topic, Err(why));
+                }
+                return;
+            }
+        };
+        self.numbers.count(Counter::Publications, 1);
+        let position = publication.offset.and_then(|_| self.homes.position(&topic));
+        let mut ack = asker.map(|asker| (asker, position));
+        let interests = self.homes.interests(&topic);
+        if !interests.is_empty() {
+            let encoded = Arc::new(encode(&publication, interests, &mut self.desk.scratch));
+            for interest in interests {
+                let ack = ack.take_if(|(asker, _)| asker.node == interest.node);
+                let encoded = Arc::clone(&encoded);
+                self.post.deliver(interest.node, Delivery::Publication { encoded, ack });
+            }
+        }
+        if let Some((to, position)) = ack {
+            let reply = Reply::Published(position);
+            self.post.deliver(to.node, Delivery::Reply { to, reply });
+        }
+    }
+
+    /// Ends the connections of `whom`; returns how many.
+    fn disconnect(&mut self, whom: &Whom, code: u16, reason: &Arc<str>) -> usize {
+        let Whom::Client(id) = whom else {
+            // Connections have no user until tokens are there.
+            return 0;
+        };
+        let farewell = Farewell { code, reason: reason.to_string().into() };
+        let mut count = 0;
+        for index in 0..self.slots.end() {
+            let Some(slot) = self.slots.at_mut(index) else { continue };
+            if slot.conn.client_id().is_some_and(|client| *client.text() == **id) {
+                self.call(index, |conn, cx| conn.disconnect(&farewell, cx));
+                count += 1;
+            }
+        }
+        count
+    }
+}
+
+/// A publication in every form that somebody wants.
+fn encode(publication: &Publication, interests: &[Interest], scratch: &mut Scratch) -> Encoded {
+    let mut forms: [Option<Bytes>; FORMS_MAX] = Default::default();
+    for variant in Variant::ALL {
+        let form = usize::from(variant.form());
+        if interests.iter().any(|interest| interest.grants[form] > 0) {
+            forms[form] = Some(variant::encode(variant, publication, scratch));
+        }
+    }
+    Encoded { topic: publication.topic.clone(), forms }
+}
+
+fn refused(error: HomeError) -> Refused {
+    match error {
+        HomeError::TopicsExhausted => Refused::TopicsExhausted,
+        HomeError::NoHistory => Refused::NoHistory,
+        HomeError::OtherEpoch => Refused::OtherEpoch,
+    }
+}

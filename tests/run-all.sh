@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs every test, cheapest first, one line for each step; stops at the first that fails. Logs are
+# in target/test-logs/. The last line sums up: "N passed, N failed".
+#
+# An executable tests/run-NAME.sh is a step of its own. It finds the gateway in $RINGWAY and says
+# "N passed, N failed" in its last line, or it counts as one.
+set -uo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+export RINGWAY="$PWD/target/quick/ringway"
+export RUST_BACKTRACE=1 CARGO_TERM_COLOR=never
+logs=target/test-logs
+mkdir -p "$logs"
+passed=0
+failed=0
+
+# count LOG STATUS: sets `good` and `bad` from what nextest, libtest and our own scripts say.
+count() {
+  read -r good bad < <(awk '
+    # nextest shows what failed tests printed, sums of libtest included: only its own sum counts.
+    /^ *Summary \[/ {
+      good = bad = 0
+      for (i = 2; i <= NF; i++) {
+        if ($i ~ /^passed/) good = $(i - 1)
+        if ($i ~ /^failed/) bad = $(i - 1)
+      }
+      exit
+    }
+    /^test result: / { good += $4; bad += $6 }
+    /^[0-9]+ passed, [0-9]+ failed$/ { good += $1; bad += $3 }
+    END { print good + 0, bad + 0 }' "$1")
+  if (($2 != 0 && bad == 0)); then bad=1; fi
+  if (($2 == 0 && good == 0)); then good=1; fi
+}
+
+# step NAME COMMAND…
+step() {
+  local name=$1 since=$SECONDS status=0 log="$logs/$1.log"
+  shift
+  "$@" </dev/null >"$log" 2>&1 || status=$?
+  if ((status == 0)) && grep -q '^skipped: ' "$log"; then
+    printf 'skip   %-28s %4d s  %s\n' "$name" $((SECONDS - since)) "$(grep -m1 '^skipped: ' "$log")"
+    return
+  fi
+  count "$log" "$status"
+  passed=$((passed + good))
+  failed=$((failed + bad))
+  if ((status == 0)); then
+    printf 'ok     %-28s %4d s  %d passed\n' "$name" $((SECONDS - since)) "$good"
+    return
+  fi
+  echo "--- the end of $log"
+  tail -n 60 "$log"
+  printf 'FAILED %-28s %4d s  (status %d)\n' "$name" $((SECONDS - since)) "$status"
+  echo "$passed passed, $failed failed"
+  exit 1
+}
+
+step check make --no-print-directory check
+step unit cargo nextest run --workspace --no-fail-fast
+step doc cargo test --quiet --doc
+step build cargo build --profile quick --workspace --bins
+for script in tests/run-*.sh; do
+  name=$(basename "$script" .sh)
+  [ "$name" = run-all ] || step "${name#run-}" "$script"
+done
+step autobahn .ci/autobahn "$RINGWAY"
+step fuzz tests/fuzz.sh "${FUZZ_SECONDS:-10}"
+echo "$passed passed, $failed failed"
