@@ -36,7 +36,7 @@ struct Shard {
 impl Shard {
     fn run(mut self, wake: impl Fn()) {
         loop {
-            while !self.hangs.load(Ordering::SeqCst)
+            while self.is_able()
                 && let Some(request) = self.post.take_request(SHARDS)
             {
                 if matches!(request, Request::Stop) {
@@ -46,10 +46,14 @@ impl Shard {
                 self.post.wakes(|_| wake());
             }
             self.post.fall_asleep();
-            if self.hangs.load(Ordering::SeqCst) || self.post.peek_request(SHARDS).is_none() {
+            if !self.is_able() || self.post.peek_request(SHARDS).is_none() {
                 std::thread::park();
             }
         }
+    }
+
+    fn is_able(&self) -> bool {
+        !self.hangs.load(Ordering::SeqCst) && self.post.has_delivery_room(SHARDS)
     }
 
     fn serve(&mut self, request: Request) {
