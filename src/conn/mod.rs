@@ -107,8 +107,6 @@ pub struct Tally {
     pub messages: u64,
     /// Payload bytes of the largest of them.
     pub message_bytes_max: usize,
-    /// Messages written (replies, echoes).
-    pub replies: u64,
     /// Pings written.
     pub pings: u64,
     /// Answers to our pings.
