@@ -23,6 +23,8 @@ pub mod connection;
 mod open;
 pub mod outbox;
 pub mod route;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 
 /// Every reason for which a request is refused.

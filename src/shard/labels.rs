@@ -100,3 +100,55 @@ impl Label for PauseReason {
         ["fd", "kernel"][index]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::http1::error::HeadError;
+    use crate::ws::handshake::Refusal;
+
+    fn assert_distinct<L: Label>() {
+        let texts: HashSet<_> = (0..L::COUNT).map(L::text).collect();
+        assert_eq!(texts.len(), L::COUNT, "{texts:?}");
+        for text in texts {
+            assert!(!text.is_empty());
+            assert!(
+                text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+            );
+        }
+    }
+
+    #[test]
+    fn the_values_of_a_label_are_distinct_words() {
+        assert_distinct::<Protocol>();
+        assert_distinct::<Cause>();
+        assert_distinct::<Initiator>();
+        assert_distinct::<RefusalReason>();
+        assert_distinct::<PauseReason>();
+    }
+
+    #[test]
+    fn every_value_has_its_own_text() {
+        for &cause in Cause::ALL {
+            assert_eq!(Cause::text(cause.index()), cause.label());
+        }
+        for &protocol in Protocol::ALL {
+            assert_eq!(Protocol::text(protocol.index()), protocol.label());
+        }
+        let initiators = [Initiator::Client, Initiator::Server, Initiator::Transport];
+        let texts = initiators.map(|initiator| Initiator::text(initiator.index()));
+        assert_eq!(texts, ["client", "server", "transport"]);
+        assert_eq!(PauseReason::text(PauseReason::Descriptors.index()), "fd");
+        assert_eq!(PauseReason::text(PauseReason::Kernel.index()), "kernel");
+    }
+
+    #[test]
+    fn every_refusal_of_heads_and_handshakes_is_listed() {
+        let heads = HeadError::ALL.iter().map(|error| error.reason());
+        for reason in heads.chain(Refusal::ALL.iter().map(|refusal| refusal.reason())) {
+            assert_eq!(RefusalReason::text(RefusalReason::of(reason).index()), reason);
+        }
+    }
+}
