@@ -239,9 +239,6 @@ impl Client {
         } else {
             assert!([101, 400, 408, 503].contains(&status), "refused with {status}");
         }
-        if status == 408 {
-            assert!(self.ending.is_mute, "a request that came in time was late");
-        }
     }
 
     /// The gateway has ended its side.
@@ -315,7 +312,8 @@ impl Client {
                 self.send(opcode, &payload, cx);
             }
             Talk::Echo(waiting) => {
-                let text: String = (0..cx.dice.usize(..300)).map(|_| cx.dice.alphabetic()).collect();
+                let text: String =
+                    (0..cx.dice.usize(..300)).map(|_| cx.dice.alphabetic()).collect();
                 let opcode = if cx.dice.bool() { TEXT } else { BINARY };
                 waiting.push_back((opcode, text.clone().into_bytes()));
                 self.send(opcode, text.as_bytes(), cx);

@@ -1,6 +1,7 @@
 //! HTTP and WebSocket as a client writes and reads them: simple, slow, and not the gateway's code.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The key of RFC 6455 section 1.3 and the answer to it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -42,16 +43,35 @@ pub(crate) fn frame(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
 }
 
 /// What the gateway has said.
-#[derive(Debug)]
 pub(crate) enum Event {
     /// The answer to the request, with lower-case header names.
-    Response { status: u16, headers: BTreeMap<String, String> },
+    Response {
+        status: u16,
+        headers: BTreeMap<String, String>,
+    },
     /// A text or binary message.
-    Message { opcode: u8, payload: Vec<u8> },
+    Message {
+        opcode: u8,
+        payload: Vec<u8>,
+    },
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     /// Code and reason, if any.
     Close(Option<(u16, String)>),
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Response { status, headers } => write!(f, "{status} {headers:?}"),
+            Self::Message { opcode, payload } => {
+                write!(f, "message {opcode} {}", String::from_utf8_lossy(payload))
+            }
+            Self::Ping(payload) => write!(f, "ping of {} bytes", payload.len()),
+            Self::Pong(payload) => write!(f, "pong of {} bytes", payload.len()),
+            Self::Close(close) => write!(f, "close {close:?}"),
+        }
+    }
 }
 
 /// Reads what the gateway sends. Panics at everything that it must not send.

@@ -202,7 +202,10 @@ impl Control {
             }
             (Call::Publish { topic, id }, Reply::Published(position)) => {
                 truth.acked(id);
-                assert!(!self.witnessed.contains(&topic), "the answer came without its publication");
+                assert!(
+                    !self.witnessed.contains(&topic),
+                    "the answer came without its publication"
+                );
                 assert_eq!(position.is_some(), !TOPICS[topic].starts_with('l'));
                 if let Some(position) = position {
                     let place = (position.epoch.as_str(), position.offset);

@@ -13,11 +13,22 @@ use crate::truth::id_of;
 #[derive(Debug)]
 enum Command {
     Connect,
-    Subscribe { topic: usize, since: Option<Position> },
-    Unsubscribe { topic: usize },
+    Subscribe {
+        topic: usize,
+        since: Option<Position>,
+    },
+    Unsubscribe {
+        topic: usize,
+    },
     /// Of publication `id`, while subscription `heard_by` stood.
-    Publish { topic: usize, id: usize, heard_by: Option<u32> },
-    History { topic: usize },
+    Publish {
+        topic: usize,
+        id: usize,
+        heard_by: Option<u32>,
+    },
+    History {
+        topic: usize,
+    },
     Unavailable,
 }
 
@@ -39,7 +50,10 @@ pub(crate) struct Dialogue {
     last_id: u32,
     commands: BTreeMap<u32, Command>,
     channels: BTreeMap<usize, Channel>,
+    /// What has come of topics without positions.
     seen: BTreeSet<usize>,
+    /// How far the others have come, by topic.
+    reached: BTreeMap<usize, (String, u64)>,
 }
 
 impl Dialogue {
@@ -120,9 +134,7 @@ impl Dialogue {
         let name = TOPICS[topic];
         let known: Vec<&Position> = cx.memory.iter().filter(|(of, ..)| *of == topic).collect();
         let since = (!known.is_empty() && cx.dice.bool())
-            .then(|| known[cx.dice.usize(..known.len())].clone())
-            // What was heard already on this connection is not asked for again.
-            .filter(|_| self.seen.is_empty());
+            .then(|| known[cx.dice.usize(..known.len())].clone());
         let parameters = match &since {
             Some((_, epoch, offset)) => format!(
                 r#"{{"channel":"{name}","recover":true,"offset":{offset},"epoch":"{epoch}"}}"#
@@ -206,9 +218,10 @@ impl Dialogue {
     }
 
     fn not_subscribed(&self, topic: usize, code: u64) {
-        let is_joining = self.commands.values().any(|command| {
-            matches!(command, Command::Subscribe { topic: of, .. } if *of == topic)
-        });
+        let is_joining = self
+            .commands
+            .values()
+            .any(|command| matches!(command, Command::Subscribe { topic: of, .. } if *of == topic));
         let is_right = match code {
             102 => TOPICS[topic].starts_with('z'),
             105 => self.channels.contains_key(&topic) || is_joining,
@@ -243,6 +256,11 @@ impl Dialogue {
             } else if cx.plan.ample_history && namespace == "s" {
                 assert!(*then != epoch || *asked > offset, "lost what is still in the history");
             }
+        }
+        if let Some((then, reached)) = self.reached.get(&topic)
+            && since.is_none()
+        {
+            assert!(*then != epoch || offset >= *reached, "the position went back");
         }
         if namespace == "k" && is_recovered {
             // The newest may be any number of offsets later.
@@ -279,6 +297,7 @@ impl Dialogue {
         let Some(channel) = self.channels.remove(&topic) else { return };
         cx.truth.run(topic, channel.run);
         if let Some(next) = channel.next {
+            self.reached.insert(topic, (channel.epoch.clone(), next - 1));
             cx.memory.push((topic, channel.epoch, next - 1));
         }
     }
@@ -298,13 +317,14 @@ fn take(
     cx: &mut Context<'_>,
 ) {
     let id = id_of(&data_of(publication));
-    assert!(seen.insert(id), "publication {id} came twice");
     let offset = publication["offset"].as_u64();
     assert_eq!(offset.is_some(), !channel.epoch.is_empty(), "{publication}");
     if let Some(offset) = offset {
         let is_next = channel.next.is_none_or(|next| next == offset);
         assert!(is_next, "offset {offset} of {} instead of {:?}", TOPICS[topic], channel.next);
         channel.next = Some(offset + 1);
+    } else {
+        assert!(seen.insert(id), "publication {id} came twice");
     }
     cx.truth.seen(topic, offset.map(|offset| (channel.epoch.as_str(), offset)), id);
     channel.run.push(id);
