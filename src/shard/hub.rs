@@ -23,7 +23,7 @@ const REQUESTS_MAX: usize = 256;
 impl<R: Ring> Shard<R> {
     /// Takes requests from all lanes, within the limits of a turn.
     pub(super) fn handle_requests(&mut self) {
-        for from in 0..self.post.nodes() {
+        for from in self.lanes() {
             for _ in 0..REQUESTS_MAX {
                 if !self.can_serve(from) {
                     break;
@@ -32,6 +32,13 @@ impl<R: Ring> Shard<R> {
                 self.serve(request);
             }
         }
+    }
+
+    /// All threads, beginning with another one in each turn: what one turn can take is limited, and
+    /// no thread is to be left out for ever.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = usize> + use<R> {
+        let (first, nodes) = (self.first_lane, self.post.nodes());
+        (first..nodes).chain(0..first)
     }
 
     /// Whether the oldest request of any lane can be served now.
@@ -52,6 +59,7 @@ impl<R: Ring> Shard<R> {
             Request::Subscribe { asker, .. }
             | Request::History { asker, .. }
             | Request::Census { asker }
+            | Request::Ping { asker }
             | Request::Disconnect { asker, .. } => has_room(asker.node),
             Request::Release { .. } | Request::Drain { .. } | Request::Stop => true,
         }
@@ -82,6 +90,9 @@ impl<R: Ring> Shard<R> {
                 let count = self.disconnect(&whom, code, &reason);
                 let reply = Reply::Disconnected(count);
                 self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
+            }
+            Request::Ping { asker } => {
+                self.post.deliver(asker.node, Delivery::Reply { to: asker, reply: Reply::Pong });
             }
             Request::Drain { window_ms } => self.begin_drain(window_ms),
             Request::Stop => self.stop(),
