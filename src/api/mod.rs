@@ -1,47 +1,31 @@
-//! stub
-pub mod hub {
-    use crate::mail::{message::Request, post::Post};
-    /// s
-    pub struct Hub {
-        post: std::cell::RefCell<Post>,
-        wake: Box<dyn Fn(usize)>,
-    }
-    impl Hub {
-        /// s
-        pub fn new(post: Post, _s: usize, wake: Box<dyn Fn(usize)>) -> Self {
-            Self { post: std::cell::RefCell::new(post), wake }
-        }
-        /// s
-        pub fn dispatch(&self) {
-            let mut p = self.post.borrow_mut();
-            for i in 0..p.nodes() {
-                while p.take_delivery(i).is_some() {}
-            }
-            p.fall_asleep();
-        }
-        /// s
-        pub fn tell(&self, n: usize, r: Request) {
-            let mut p = self.post.borrow_mut();
-            let _ = p.request(n, r);
-            p.wakes(|n| (self.wake)(n));
-        }
-        /// s
-        pub fn connections(&self) -> usize {
-            0
-        }
-    }
-}
-/// s
-pub mod server {
-    /// s
-    #[derive(Default)]
-    pub struct Readiness;
-    impl Readiness {
-        /// s
-        pub fn set_ready(&self) {}
-        /// s
-        pub fn set_draining(&self) {}
-    }
-    /// s
-    pub struct State;
-}
+//! For operators: the server API, health, numbers, and a page that shows them, over HTTP.
+//!
+//! All of it runs on the control thread. [`hub`] is that thread's end of the lanes to the shards,
+//! [`state`] is what the handlers share, and [`server`] answers connections.
+//!
+//! The server API takes and gives Centrifugo's shapes. What differs from Centrifugo:
+//! - A request that is refused as a whole has an HTTP status that says so; errors of a topic come
+//!   with 200, as Centrifugo's clients expect.
+//! - `delta` is taken and has no effect: no client is given deltas. `version`, `version_epoch`,
+//!   `session` and `whitelist` are refused with error 108, since ignoring them would break what
+//!   they promise.
+//! - `disconnect` names a user or a client, not both.
+
+mod access;
+mod calls;
+mod command;
+mod failure;
+mod glob;
+pub mod hub;
+pub mod method;
+mod page;
+mod publish;
+mod pulse;
+mod reply;
+mod routes;
+pub mod server;
+pub mod state;
+mod window;
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,5 @@
 //! Payloads that must be JSON.
 
-use bytes::Bytes;
-
-use super::json;
 use super::scratch::{NotJson, Scratch};
 use crate::topic::publication::Payload;
 
@@ -11,21 +8,13 @@ use crate::topic::publication::Payload;
 /// Errors: [`NotJson`].
 pub fn from_json(bytes: &[u8], scratch: &mut Scratch) -> Result<Payload, NotJson> {
     scratch.parse(bytes, |_| ())?;
-    Ok(from_valid_json(bytes))
-}
-
-/// The payload that is the JSON text `json`, which was validated.
-pub(super) fn from_valid_json(json: &[u8]) -> Payload {
-    if memchr::memchr2(b'\r', b'\n', json).is_none() {
-        return Payload::Json(Bytes::copy_from_slice(json));
-    }
-    let mut line = Vec::with_capacity(json.len());
-    json::one_line(&mut line, json);
-    Payload::Json(line.into())
+    Ok(Payload::from_valid_json(bytes))
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]

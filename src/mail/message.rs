@@ -77,6 +77,11 @@ pub enum Request {
         /// Close reason.
         reason: Arc<str>,
     },
+    /// Show that you still turn. Answered by [`Reply::Pong`].
+    Ping {
+        /// Who.
+        asker: Asker,
+    },
     /// Stop accepting and close all connections.
     Drain {
         /// Over how many milliseconds the closes are spread.
@@ -150,6 +155,8 @@ pub enum Reply {
     Census(Vec<(TopicName, u64)>),
     /// How many connections were told to go.
     Disconnected(usize),
+    /// The thread still turns.
+    Pong,
     /// Not done.
     Refused {
         /// About what.

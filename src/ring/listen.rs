@@ -60,7 +60,7 @@ mod tests {
         let accepted = Socket::from(accepted);
         assert_eq!(accepted.tcp_nodelay().ok(), Some(true));
         assert_eq!(accepted.send_buffer_size().ok(), Some(2 * 32 * 1024)); // socket(7): doubled
-        assert_eq!(accepted.tcp_notsent_lowat().ok(), Some(65_536));
+        assert_eq!(accepted.tcp_notsent_lowat().ok(), Some(48 * 1024));
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl<R: Ring> Shard<R> {
             Request::Subscribe { asker, .. }
             | Request::History { asker, .. }
             | Request::Census { asker }
+            | Request::Ping { asker }
             | Request::Disconnect { asker, .. } => has_room(asker.node),
             Request::Release { .. } | Request::Drain { .. } | Request::Stop => true,
         }
@@ -82,6 +83,9 @@ impl<R: Ring> Shard<R> {
                 let count = self.disconnect(&whom, code, &reason);
                 let reply = Reply::Disconnected(count);
                 self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
+            }
+            Request::Ping { asker } => {
+                self.post.deliver(asker.node, Delivery::Reply { to: asker, reply: Reply::Pong });
             }
             Request::Drain { window_ms } => self.begin_drain(window_ms),
             Request::Stop => self.stop(),

@@ -4,7 +4,6 @@ use simd_json::prelude::*;
 use simd_json::tape::{Object, Value};
 
 use super::scan;
-use crate::dialect::payload;
 use crate::dialect::scratch::{NotJson, Scratch};
 use crate::topic::name::{NameError, TopicName};
 use crate::topic::publication::{Epoch, Payload, Position};
@@ -238,7 +237,7 @@ fn publish(parameters: &Object<'_, '_>, line: &[u8], outer: usize) -> Result<Met
     let data = data.map(|inner| scan::nested(line, [outer, inner]).ok_or(Malformed)).transpose()?;
     Ok(Method::Publish(Publish {
         channel: channel.ok_or(Malformed)?,
-        data: data.map(|span| payload::from_valid_json(&line[span])),
+        data: data.map(|span| Payload::from_valid_json(&line[span])),
         kind: kind.unwrap_or_default(),
     }))
 }

@@ -55,11 +55,20 @@ pub(super) struct Buffers {
     sharing: Sharing,
     states: Vec<State>,
     leases: usize,
+    /// Buffers that the kernel can fill.
     free: u32,
+    /// Buffers kept back, the one used last on top: few buffers that are used again and again stay
+    /// in the cache, and those never used cost no memory.
+    reserve: Vec<u16>,
+    /// How many buffers the kernel is offered; doubles when they were too few.
+    offer: u32,
 }
 
+/// The part of the buffers that is offered to the kernel at first.
+const FIRST_OFFER_SHARE: u32 = 8;
+
 impl Buffers {
-    /// Makes the buffers and gives all of them to the kernel.
+    /// Makes the buffers and gives the first of them to the kernel.
     ///
     /// Must outlive every receive of `ring`.
     ///
@@ -90,8 +99,10 @@ impl Buffers {
             states: vec![State { filled: 0, leases: 0, kernels: false }; count],
             leases: 0,
             free: 0,
+            reserve: (0..pool.count).rev().collect(),
+            offer: (u32::from(pool.count) / FIRST_OFFER_SHARE).max(1),
         };
-        (0..pool.count).for_each(|buffer| buffers.give(buffer));
+        buffers.top_up();
         Ok(buffers)
     }
 
@@ -147,9 +158,17 @@ impl Buffers {
         self.leases
     }
 
-    /// Buffers that the kernel can fill.
+    /// Buffers that the kernel can fill, now or when they are offered.
     pub(super) fn free(&self) -> u32 {
-        self.free
+        self.free + u32::try_from(self.reserve.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Notes that a receive found no buffer: more are offered from now on.
+    pub(super) fn exhausted(&mut self) {
+        if self.free == 0 {
+            self.offer = (self.offer * 2).min(u32::from(self.pool.count));
+            self.top_up();
+        }
     }
 
     /// Where the filled bytes start.
@@ -162,6 +181,7 @@ impl Buffers {
         if self.sharing == Sharing::Whole || !filled.more {
             state.kernels = false;
             self.free -= 1;
+            self.top_up();
         }
         start
     }
@@ -169,6 +189,16 @@ impl Buffers {
     fn give_when_unused(&mut self, buffer: u16) {
         let state = self.states[usize::from(buffer)];
         if state.leases == 0 && !state.kernels {
+            self.reserve.push(buffer);
+            self.top_up();
+        }
+    }
+
+    /// Offers the kernel as many buffers as it is to have.
+    fn top_up(&mut self) {
+        while self.free < self.offer
+            && let Some(buffer) = self.reserve.pop()
+        {
             self.give(buffer);
         }
     }

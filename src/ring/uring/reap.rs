@@ -104,6 +104,7 @@ impl Uring {
             0 => End::Fin,
             result if result == -libc::ENOBUFS => {
                 self.queue.stats.starved += 1;
+                self.buffers.exhausted();
                 End::NoBuffers
             }
             result if result == -libc::ECANCELED => End::Cancelled,

@@ -1,0 +1,98 @@
+//! The listener of the operator port and its connections.
+
+use std::convert::Infallible;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{debug, error, warn};
+
+use super::state::State;
+use super::{pulse, routes};
+
+/// Headers of one request.
+const HEADERS_MAX: usize = 64;
+
+/// Bytes of one request's head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Pause after the kernel refused to give us a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+    Content-Length: 31\r\n\r\ntoo many operator connections.\n";
+
+/// Answers operators who connect to `listener`, and watches whether the shards turn, until it is
+/// dropped, which ends all its connections.
+///
+/// Runs on the control thread, inside a `LocalSet`.
+pub async fn serve(listener: TcpListener, state: Rc<State>) -> Infallible {
+    let mut pulses = JoinSet::new();
+    for shard in 0..state.parts.hub.shards() {
+        pulses.spawn_local(pulse::keep(Rc::clone(&state), shard));
+    }
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = listener.accept().await;
+        while let Some(ended) = connections.try_join_next() {
+            if let Err(fault) = ended {
+                error!(%fault, "an operator connection ended by a fault of ours");
+            }
+        }
+        match accepted {
+            Ok((stream, _)) if connections.len() >= state.parts.limits.connections_max => {
+                turn_away(&stream);
+            }
+            Ok((stream, _)) => {
+                connections.spawn_local(connection(stream, Rc::clone(&state)));
+            }
+            Err(problem) => {
+                warn!(%problem, "cannot accept operator connections; trying again");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Says that there are too many connections, if the socket takes it at once.
+fn turn_away(stream: &TcpStream) {
+    match stream.try_write(FULL) {
+        Ok(_) => debug!("turned an operator connection away: too many"),
+        Err(problem) => debug!(%problem, "dropped an operator connection: too many"),
+    }
+}
+
+async fn connection(stream: TcpStream, state: Rc<State>) {
+    let limits = state.parts.limits;
+    if let Err(problem) = set_options(&stream, limits.write_wait) {
+        debug!(%problem, "an operator connection was gone before it began");
+        return;
+    }
+    let service = service_fn(|request| {
+        let state = Rc::clone(&state);
+        async move { Ok::<_, Infallible>(routes::answer(&state, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_wait)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(problem) = served {
+        debug!(%problem, "an operator connection ended early");
+    }
+}
+
+fn set_options(stream: &TcpStream, write_wait: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // Also ends connections whose client does not read its answer.
+    SockRef::from(stream).set_tcp_user_timeout(Some(write_wait))
+}

@@ -1,0 +1,184 @@
+//! What the handlers of operator requests share.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::hub::Hub;
+use super::method::Method;
+use super::pulse::Pulse;
+use super::window::Window;
+use crate::metrics::catalogue::{Counter, Gauge};
+use crate::metrics::{ControlWriter, Reader, Vocabulary};
+
+/// Who may call the server API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Those who send this key.
+    Key(String),
+    /// Everybody but web pages.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// Whether the gateway takes clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not yet.
+    Starting,
+    /// Yes.
+    Ready,
+    /// No more.
+    Draining,
+}
+
+/// This gateway, among others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Different for every process.
+    pub uid: String,
+    /// What the operator calls it.
+    pub name: String,
+    /// Version of the daemon.
+    pub version: String,
+    /// When the process started.
+    pub started: std::time::Instant,
+}
+
+impl NodeInfo {
+    /// How long the process has run.
+    pub(super) fn uptime(&self) -> Duration {
+        Instant::now().into_std().saturating_duration_since(self.started)
+    }
+}
+
+/// Bounds of operator requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at one time; more are answered with 503.
+    pub connections_max: usize,
+    /// How long a request's head may take, and how long a connection may idle.
+    pub head_wait: Duration,
+    /// How long a request's body may take.
+    pub body_wait: Duration,
+    /// How long a client may take none of its answer.
+    pub write_wait: Duration,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Bytes of one publication.
+    pub data_bytes_max: usize,
+    /// Channels of one broadcast.
+    pub broadcast_max: usize,
+    /// Channels in one list.
+    pub list_max: usize,
+    /// Publications in one answer about history; more are asked for page by page.
+    pub history_max: usize,
+    /// Idempotency keys that are remembered; the oldest is forgotten for a new one.
+    pub keys_max: usize,
+    /// How long an idempotency key is remembered.
+    pub keys_age: Duration,
+    /// Time between two questions to a shard whether it turns.
+    pub pulse_every: Duration,
+    /// How long a shard may be silent before `/livez` fails.
+    pub silence_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 256,
+            head_wait: Duration::from_secs(10),
+            body_wait: Duration::from_secs(10),
+            write_wait: Duration::from_secs(30),
+            body_bytes_max: 1 << 20,
+            data_bytes_max: 256 << 10,
+            broadcast_max: 1000,
+            list_max: 100_000,
+            history_max: 1000,
+            keys_max: 16_384,
+            keys_age: Duration::from_secs(300),
+            pulse_every: Duration::from_secs(2),
+            silence_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Numbers of the whole process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Upgraded connections.
+    pub connections: u64,
+    /// Subscriptions of connections to topics.
+    pub subscriptions: u64,
+    /// Topics that are alive.
+    pub topics: u64,
+    /// Publications since the start.
+    pub publications: u64,
+    /// Publications queued for subscribers since the start.
+    pub deliveries: u64,
+}
+
+impl Figures {
+    /// The sums over these shards.
+    pub fn sum<V: Vocabulary>(shards: &[Reader<V>]) -> Self {
+        let gauge = |gauge| shards.iter().map(|shard| shard.gauge(gauge)).sum();
+        let counter = |counter| shards.iter().map(|shard| shard.counter(counter)).sum();
+        Self {
+            connections: shards.iter().map(Reader::connections).sum(),
+            subscriptions: gauge(Gauge::Subscriptions),
+            topics: gauge(Gauge::Topics),
+            publications: counter(Counter::Publications),
+            deliveries: counter(Counter::Deliveries),
+        }
+    }
+}
+
+/// What the daemon gives to the handlers.
+pub struct Parts {
+    /// The way to the shards.
+    pub hub: Rc<Hub>,
+    /// Who may call the server API.
+    pub access: Access,
+    /// Writes all metrics in the text format of Prometheus.
+    pub exporter: Box<dyn Fn() -> String>,
+    /// Numbers of now; [`Figures::sum`] makes them.
+    pub figures: Box<dyn Fn() -> Figures>,
+    /// Whether the gateway takes clients; the daemon changes it.
+    pub readiness: Rc<Cell<Readiness>>,
+    /// Who we are.
+    pub node: NodeInfo,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where requests are counted.
+    pub numbers: ControlWriter<Method>,
+}
+
+/// What the handlers share.
+pub struct State {
+    pub(super) parts: Parts,
+    pub(super) window: RefCell<Window>,
+    pub(super) pulse: Pulse,
+}
+
+impl State {
+    /// The state at the start.
+    pub fn new(parts: Parts) -> Self {
+        let window = Window::new(parts.limits.keys_max, parts.limits.keys_age);
+        let pulse = Pulse::new(parts.hub.shards(), Instant::now());
+        Self { parts, window: RefCell::new(window), pulse }
+    }
+
+    /// The first shard that has shown no sign of life for longer than it may, and for how long.
+    ///
+    /// Shards are asked while [`super::server::serve`] runs. A shard that has drained ends, so
+    /// silence means nothing then: `None`.
+    pub fn silent_shard(&self) -> Option<(usize, Duration)> {
+        if self.parts.readiness.get() == Readiness::Draining {
+            return None;
+        }
+        self.pulse.silent(self.parts.limits.silence_max, Instant::now())
+    }
+}
