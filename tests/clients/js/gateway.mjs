@@ -48,6 +48,10 @@ export class Gateway {
     });
     this.process.stderr.on("data", (chunk) => this.log.push(chunk.toString()));
     this.ended = once(this.process, "exit").then(([status, signal]) => signal ?? status);
+    // Whatever becomes of the tests, it does not outlive them.
+    const kill = () => this.process.kill("SIGKILL");
+    process.once("exit", kill);
+    this.process.once("exit", () => process.off("exit", kill));
   }
 
   async ready() {
