@@ -1,23 +1,22 @@
-//! The control thread: starts the shards, answers operators, ends the process in order.
+//! The control thread: carries out the command, hears the shards, ends the process in order.
 
-use std::path::Path;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::api::hub::Hub;
-use crate::api::server::{self, Readiness, State};
-use crate::config::{self, Config};
+use crate::api::state::Readiness;
+use crate::config::Config;
 use crate::mail::message::Request;
-use crate::mail::post;
-use crate::metrics::export::Exporter;
-use crate::metrics::{self, Reader};
+use crate::metrics::Reader;
 use crate::ring::probe::probe;
 use crate::ring::uring;
 use crate::ring::wakes::Wakes;
@@ -25,16 +24,21 @@ use crate::shard::labels::Labels;
 
 use super::cli::{Command, Source, Verb};
 use super::exit::Failure;
-use super::threads::{Job, Report};
-use super::{limits, logs, settings, threads};
+use super::source::load;
+use super::threads::Report;
+use super::{limits, logs};
 
 /// How long the end may take after the last connection was told to go, beyond its close timeout.
 const END_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the last log lines may take to be written.
+const LAST_LINES_WAIT: Duration = Duration::from_millis(100);
 
 /// Carries out the command; returns when the process is to end.
 ///
 /// Errors: [`Failure`], with its exit code.
 pub fn run(command: Command) -> Result<(), Failure> {
+    limits::refuse_huge_pages();
     // The control thread's own runtime needs a ring too, so this comes first.
     probe(&uring::Settings::default()).map_err(|error| Failure::Unfit(error.to_string()))?;
     match command.verb {
@@ -44,7 +48,6 @@ pub fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Reads and checks a configuration, and says that it is good.
 async fn check(source: Source) -> Result<(), Failure> {
     load(&source).await?;
     #[expect(clippy::print_stdout, reason = "the answer to `ringway check`")]
@@ -54,132 +57,33 @@ async fn check(source: Source) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn load(source: &Source) -> Result<Config, Failure> {
-    let (text, origin) = match &source.config {
-        Some(path) => (read_text(path).await?, path.display().to_string()),
-        None => (String::new(), "defaults".to_owned()),
-    };
-    config::parse(&text, &origin, &source.overrides)
-        .map_err(|violations| Failure::Unfit(format!("bad configuration\n{violations}")))
-}
-
-async fn read_text(path: &Path) -> Result<String, Failure> {
-    let unreadable = |error: std::io::Error| {
-        Failure::Unfit(format!("cannot read {}: {error}; name another --config", path.display()))
-    };
-    let file = tokio_uring::fs::File::open(path).await.map_err(unreadable)?;
-    let mut text = Vec::new();
-    loop {
-        let position = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        let (read, chunk) = file.read_at(vec![0; 64 * 1024], position).await;
-        let read = read.map_err(unreadable)?;
-        if read == 0 {
-            break;
-        }
-        text.extend_from_slice(&chunk[..read]);
-    }
-    file.close().await.map_err(unreadable)?;
-    String::from_utf8(text)
-        .map_err(|_| Failure::Unfit(format!("{} is not UTF-8 text", path.display())))
-}
-
-/// The gateway, as the control thread sees it.
-struct Gateway {
-    config: Config,
-    hub: Rc<Hub>,
-    readiness: Rc<Readiness>,
-    shards: usize,
-    reports: UnboundedReceiver<Report>,
-}
-
 async fn serve(source: Source) -> Result<(), Failure> {
     let config = load(&source).await?;
     let lines = logs::begin(config.log);
-    let writing = tokio_uring::spawn(lines.write_all());
+    let (end, ended) = oneshot::channel();
+    let writing = tokio_uring::spawn(lines.write_all(ended));
     let served = match Gateway::start(config).await {
         Ok(gateway) => gateway.run().await,
         Err(failure) => Err(failure),
     };
-    // The last lines go out before the process ends.
-    sleep(Duration::from_millis(20)).await;
-    writing.abort();
+    drop(end);
+    let _ = tokio::time::timeout(LAST_LINES_WAIT, writing).await;
     served
 }
 
+/// The gateway, as the control thread sees it.
+pub(super) struct Gateway {
+    pub(super) config: Config,
+    pub(super) hub: Rc<Hub>,
+    pub(super) readiness: Rc<Cell<Readiness>>,
+    /// Shards that have not ended.
+    pub(super) shards: usize,
+    pub(super) reports: UnboundedReceiver<Report>,
+    pub(super) readers: Vec<Reader<Labels>>,
+}
+
 impl Gateway {
-    async fn start(config: Config) -> Result<Self, Failure> {
-        let cpus = limits::usable_cpus();
-        let shards = config.shards.unwrap_or(cpus.len()).max(1);
-        let open_files = limits::raise_open_files();
-        let connections_max = connections_max(&config, open_files);
-        let wakes = Wakes::new(shards + 1).map_err(|errno| {
-            Failure::Unfit(format!("no eventfd for {shards} shards: errno {}", errno.0))
-        })?;
-        let wakes = Arc::new(wakes);
-        let mut posts = post::connect(shards + 1, config.lanes);
-        let Some(control_post) = posts.pop() else {
-            return Err(Failure::Internal("there are no lanes".to_owned()));
-        };
-        let mut listeners: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
-        for listener in &config.listeners {
-            let options = settings::of_listeners(&config);
-            let sockets = threads::listen_all(listener.address, shards, options)?;
-            for (shard, socket) in sockets.into_iter().enumerate() {
-                listeners[shard].push(socket);
-            }
-        }
-        let (sender, reports) = unbounded_channel();
-        let conn = Arc::new(settings::of_connections(&config));
-        let nonce = format!("{:x}", fastrand::u64(..));
-        let mut readers = Vec::with_capacity(shards);
-        for (node, (post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
-            let (numbers, reader) = metrics::shard();
-            readers.push(reader);
-            let job = Job {
-                node,
-                cpu: config.pin_threads.then(|| cpus[node % cpus.len()]),
-                listeners,
-                ring: settings::of_ring(&config),
-                wakes: Arc::clone(&wakes),
-                post,
-                numbers,
-                settings: settings::of_shard(
-                    &config,
-                    shards,
-                    connections_max,
-                    format!("{nonce}."),
-                    Arc::clone(&conn),
-                ),
-            };
-            threads::spawn(job, sender.clone())?;
-        }
-        let hub = {
-            let wakes = Arc::clone(&wakes);
-            Rc::new(Hub::new(control_post, shards, Box::new(move |node| wakes.notify(node))))
-        };
-        tokio_uring::spawn(listen_to_shards(Arc::clone(&wakes), shards, Rc::clone(&hub)));
-        let mut gateway = Self { config, hub, readiness: Rc::default(), shards, reports };
-        gateway.await_shards().await?;
-        drop(readers);
-        gateway.readiness.set_ready();
-        tracing::info!(shards, connections_max, version = env!("CARGO_PKG_VERSION"), "serving");
-        Ok(gateway)
-    }
-
-    /// Waits until every shard accepts connections.
-    async fn await_shards(&mut self) -> Result<(), Failure> {
-        for _ in 0..self.shards {
-            match self.reports.recv().await {
-                Some(Report::Serving) => {}
-                Some(Report::Failed(failure)) => return Err(failure),
-                Some(Report::Done) | None => {
-                    return Err(Failure::Internal("a shard ended before it began".to_owned()));
-                }
-            }
-        }
-        Ok(())
-    }
-
+    /// Serves until a signal, then drains; a second signal ends at once.
     async fn run(mut self) -> Result<(), Failure> {
         let mut terminate = listen_for(SignalKind::terminate())?;
         let mut interrupt = listen_for(SignalKind::interrupt())?;
@@ -188,30 +92,38 @@ impl Gateway {
             _ = interrupt.recv() => "SIGINT",
             report = self.reports.recv() => return Err(unexpected(report)),
         };
-        tracing::info!(signal = name, window = ?self.config.drain.window, "draining");
+        tracing::info!(
+            signal = name,
+            connections = self.connections(),
+            window = ?self.config.drain.window,
+            "draining; a second signal ends at once"
+        );
         tokio::select! {
-            drained = self.drain() => drained,
-            _ = terminate.recv() => Ok(tracing::warn!("a second signal: ending at once")),
-            _ = interrupt.recv() => Ok(tracing::warn!("a second signal: ending at once")),
+            drained = self.drain() => return drained,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
+        tracing::warn!("a second signal: ending at once");
+        Ok(())
     }
 
     /// Says no to readiness checks, then closes the connections, then waits for the shards.
     async fn drain(&mut self) -> Result<(), Failure> {
-        self.readiness.set_draining();
-        let window = self.config.drain.window;
-        if self.hub.connections() > 0 {
+        self.readiness.set(Readiness::Draining);
+        let mut window = Duration::ZERO;
+        if self.connections() > 0 {
             sleep(self.config.drain.grace).await;
+            window = self.config.drain.window;
         }
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         for shard in 0..self.shards {
-            self.hub.tell(shard, Request::Drain { window_ms });
+            self.hub.post(shard, Request::Drain { window_ms }).await;
         }
         let deadline = Instant::now() + window + self.config.websocket.close_timeout + END_GRACE;
         if !self.await_ends(deadline).await? {
-            tracing::warn!("some connections did not end in time: resetting them");
-            for shard in 0..self.shards {
-                self.hub.tell(shard, Request::Stop);
+            tracing::warn!(left = self.connections(), "connections did not end in time: resetting");
+            for shard in 0..self.hub.shards() {
+                self.hub.post(shard, Request::Stop).await;
             }
             self.await_ends(Instant::now() + END_GRACE).await?;
         }
@@ -232,24 +144,14 @@ impl Gateway {
         }
         Ok(true)
     }
-}
 
-/// The limit of connections: the configured one, or what the limit of open files allows.
-fn connections_max(config: &Config, open_files: u64) -> usize {
-    let possible = limits::connections_possible(open_files);
-    let Some(wanted) = config.limits.connections_max else { return possible };
-    if u64::try_from(wanted).is_ok_and(|wanted| wanted > open_files) {
-        tracing::warn!(
-            wanted,
-            open_files,
-            "limits.connections_max is above the limit of open files: raise LimitNOFILE or ulimit -n"
-        );
+    fn connections(&self) -> u64 {
+        self.readers.iter().map(Reader::connections).sum()
     }
-    wanted
 }
 
 /// Takes in what the shards send to the control thread, for as long as the process lives.
-async fn listen_to_shards(wakes: Arc<Wakes>, node: usize, hub: Rc<Hub>) {
+pub(super) async fn listen_to_shards(wakes: Arc<Wakes>, node: usize, hub: Rc<Hub>) {
     #[expect(
         deprecated,
         reason = "its successor is unsafe, for descriptors that lie; this is none"

@@ -17,6 +17,13 @@ pub(super) fn raise_open_files() -> u64 {
     }
 }
 
+/// Keeps the kernel from backing memory with huge pages: connections come and go in small pieces, and
+/// a page of 2 MiB stays resident for the sake of any one of them.
+pub(super) fn refuse_huge_pages() {
+    // Kernels built without huge pages refuse, and need no telling.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// How many clients there can be with `open_files` descriptors: at most 95 % of them, and a reserve
 /// stays.
 pub(super) fn connections_possible(open_files: u64) -> usize {

@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
 use tokio_uring::fs::File;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -56,20 +56,29 @@ pub(super) fn begin(settings: Log) -> Lines {
     let _ = match settings.format {
         LogFormat::Text => tracing::subscriber::set_global_default(subscriber.finish()),
         LogFormat::Json => {
-            tracing::subscriber::set_global_default(subscriber.json().flatten_event(true).finish())
+            let subscriber = subscriber.json().flatten_event(true).finish();
+            tracing::subscriber::set_global_default(subscriber)
         }
     };
     Lines { lines: receiver, dropped }
 }
 
 impl Lines {
-    /// Writes lines as they come, for as long as the process lives.
+    /// Writes lines as they come; after `end`, those that are there, and no more.
     ///
     /// Errors: of dup(2), when standard error is closed; lines are lost then.
-    pub(super) async fn write_all(mut self) -> io::Result<()> {
+    pub(super) async fn write_all(mut self, mut end: oneshot::Receiver<()>) -> io::Result<()> {
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
         let file = File::from_std(StdFile::from(stderr));
-        while let Some(mut text) = self.lines.recv().await {
+        loop {
+            let line = tokio::select! {
+                line = self.lines.recv() => line,
+                _ = &mut end, if !self.lines.is_closed() => {
+                    self.lines.close();
+                    continue;
+                }
+            };
+            let Some(mut text) = line else { return Ok(()) };
             while let Ok(more) = self.lines.try_recv() {
                 text.extend_from_slice(&more);
             }
@@ -84,7 +93,6 @@ impl Lines {
                 text.drain(..written.unwrap_or(text.len()));
             }
         }
-        Ok(())
     }
 }
 
@@ -109,10 +117,7 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let text = std::mem::take(&mut self.text);
-        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) =
-            self.queue.lines.try_send(text)
-        {
+        if self.queue.lines.try_send(std::mem::take(&mut self.text)).is_err() {
             self.queue.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

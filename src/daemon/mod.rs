@@ -6,6 +6,8 @@ pub mod exit;
 mod limits;
 mod logs;
 mod settings;
+mod source;
+mod start;
 mod threads;
 
 pub use control::run;

@@ -1,0 +1,49 @@
+//! Where the configuration comes from.
+
+use std::io;
+use std::path::Path;
+
+use tokio_uring::fs::File;
+
+use crate::config::{self, Config};
+
+use super::cli::Source;
+use super::exit::Failure;
+
+/// Bytes read at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Reads and checks a configuration.
+///
+/// Errors: [`Failure::Unfit`], with every violation on a line of its own.
+pub(super) async fn load(source: &Source) -> Result<Config, Failure> {
+    let (text, origin) = match &source.config {
+        Some(path) => (read_text(path).await?, path.display().to_string()),
+        None => (String::new(), "defaults".to_owned()),
+    };
+    config::parse(&text, &origin, &source.overrides)
+        .map_err(|violations| Failure::Unfit(format!("bad configuration\n{violations}")))
+}
+
+async fn read_text(path: &Path) -> Result<String, Failure> {
+    let bytes = read(path).await.map_err(|error| {
+        Failure::Unfit(format!("cannot read {}: {error}; check --config", path.display()))
+    })?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::Unfit(format!("{} is not UTF-8 text", path.display())))
+}
+
+async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path).await?;
+    let mut bytes = Vec::new();
+    loop {
+        let position = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let (read, chunk) = file.read_at(vec![0; CHUNK_BYTES], position).await;
+        match read? {
+            0 => break,
+            read => bytes.extend_from_slice(&chunk[..read]),
+        }
+    }
+    file.close().await?;
+    Ok(bytes)
+}

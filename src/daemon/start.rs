@@ -1,0 +1,211 @@
+//! From a checked configuration to a gateway that serves: listeners, shards, operators.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
+
+use crate::api::hub::{self, Hub};
+use crate::api::method::Method;
+use crate::api::server;
+use crate::api::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
+use crate::config::{ApiAccess, Config};
+use crate::mail::post::{self, Post};
+use crate::metrics::export::Exporter;
+use crate::metrics::{self, ControlWriter, Reader};
+use crate::ring::wakes::Wakes;
+use crate::shard::labels::Labels;
+
+use super::control::Gateway;
+use super::exit::Failure;
+use super::threads::{self, Job, Report, cannot_listen};
+use super::{limits, settings};
+
+impl Gateway {
+    /// Listens, starts the shards, and opens the operators' port when all of them serve.
+    ///
+    /// Errors: [`Failure`]; nothing serves then.
+    pub(super) async fn start(config: Config) -> Result<Self, Failure> {
+        #[expect(clippy::disallowed_methods, reason = "told to operators, and nothing else")]
+        let started = SystemTime::now();
+        let cpus = limits::usable_cpus();
+        let shards = config.shards.unwrap_or(cpus.len()).max(1);
+        let connections_max = connections_max(&config, limits::raise_open_files());
+        let wakes = Wakes::new(shards + 1).map_err(|errno| {
+            Failure::Unfit(format!("no eventfd for {shards} shards: errno {}", errno.0))
+        })?;
+        let wakes = Arc::new(wakes);
+        let mut posts = post::connect(shards + 1, config.lanes);
+        let control_post = posts.pop().expect("a post was made for the control thread");
+        let listeners = listen(&config, shards)?;
+
+        let (sender, reports) = unbounded_channel();
+        let crew = Crew { config: &config, shards, connections_max, cpus, wakes: &wakes };
+        let readers = crew.start(posts, listeners, &sender)?;
+        let hub = {
+            let wakes = Arc::clone(&wakes);
+            let wake = Box::new(move |node| wakes.notify(node));
+            Rc::new(Hub::new(control_post, shards, wake, hub::Limits::default()))
+        };
+        tokio_uring::spawn(super::control::listen_to_shards(wakes, shards, Rc::clone(&hub)));
+        let mut gateway = Self::new(config, hub, shards, reports);
+        gateway.await_shards().await?;
+        gateway.serve_operators(readers, started).await?;
+        gateway.readiness.set(Readiness::Ready);
+        tracing::info!(shards, connections_max, version = env!("CARGO_PKG_VERSION"), "serving");
+        Ok(gateway)
+    }
+
+    fn new(
+        config: Config,
+        hub: Rc<Hub>,
+        shards: usize,
+        reports: UnboundedReceiver<Report>,
+    ) -> Self {
+        let readiness = Rc::new(std::cell::Cell::new(Readiness::Starting));
+        Self { config, hub, readiness, shards, reports, readers: Vec::new() }
+    }
+
+    /// Waits until every shard accepts connections.
+    async fn await_shards(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.shards {
+            match self.reports.recv().await {
+                Some(Report::Serving) => {}
+                Some(Report::Failed(failure)) => return Err(failure),
+                Some(Report::Done) | None => {
+                    return Err(Failure::Internal("a shard ended before it began".to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the operators' port, if there is to be one.
+    async fn serve_operators(
+        &mut self,
+        readers: Vec<Reader<Labels>>,
+        started: SystemTime,
+    ) -> Result<(), Failure> {
+        self.readers.clone_from(&readers);
+        let Some(address) = self.config.operator.address else { return Ok(()) };
+        let listener =
+            TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
+        let bound: SocketAddr = listener.local_addr().unwrap_or(address);
+        let (numbers, control_reader) = metrics::control();
+        let version = env!("CARGO_PKG_VERSION");
+        let exporter = Exporter::new(readers, control_reader, version, started);
+        let state = Rc::new(State::new(self.operator_parts(exporter, numbers)));
+        tokio_uring::spawn(server::serve(listener, state));
+        tracing::info!(address = %bound, "operators may connect");
+        Ok(())
+    }
+
+    fn operator_parts(
+        &self,
+        exporter: Exporter<Labels, Method>,
+        numbers: ControlWriter<Method>,
+    ) -> Parts {
+        let operator = &self.config.operator;
+        let readers = self.readers.clone();
+        Parts {
+            hub: Rc::clone(&self.hub),
+            access: match &operator.api {
+                ApiAccess::Refused => Access::Closed,
+                ApiAccess::Key(key) => Access::Key(key.secret().to_owned()),
+                ApiAccess::Insecure => Access::Open,
+            },
+            exporter: Box::new(move || exporter.render()),
+            figures: Box::new(move || Figures::sum(&readers)),
+            readiness: Rc::clone(&self.readiness),
+            node: NodeInfo {
+                uid: format!("{:016x}", fastrand::u64(..)),
+                name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: Instant::now().into_std(),
+            },
+            limits: Limits {
+                body_bytes_max: operator.body_bytes_max,
+                data_bytes_max: self.config.websocket.message_bytes_max,
+                ..Limits::default()
+            },
+            numbers,
+        }
+    }
+}
+
+/// What all shards' threads are made from.
+struct Crew<'a> {
+    config: &'a Config,
+    shards: usize,
+    connections_max: usize,
+    cpus: Vec<usize>,
+    wakes: &'a Arc<Wakes>,
+}
+
+impl Crew<'_> {
+    /// Starts the threads; returns how to read their numbers.
+    fn start(
+        &self,
+        posts: Vec<Post>,
+        listeners: Vec<Vec<OwnedFd>>,
+        reports: &UnboundedSender<Report>,
+    ) -> Result<Vec<Reader<Labels>>, Failure> {
+        let conn = Arc::new(settings::of_connections(self.config));
+        let nonce = format!("{:x}.", fastrand::u64(..));
+        let mut readers = Vec::with_capacity(self.shards);
+        for (node, (post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
+            let (numbers, reader) = metrics::shard();
+            readers.push(reader);
+            let job = Job {
+                node,
+                cpu: self.config.pin_threads.then(|| self.cpus[node % self.cpus.len()]),
+                listeners,
+                ring: settings::of_ring(self.config),
+                wakes: Arc::clone(self.wakes),
+                post,
+                numbers,
+                settings: settings::of_shard(
+                    self.config,
+                    self.shards,
+                    self.connections_max,
+                    nonce.clone(),
+                    Arc::clone(&conn),
+                ),
+            };
+            threads::spawn(job, reports.clone())?;
+        }
+        Ok(readers)
+    }
+}
+
+/// Listening sockets for each shard, one for each configured address.
+fn listen(config: &Config, shards: usize) -> Result<Vec<Vec<OwnedFd>>, Failure> {
+    let mut listeners: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+    for listener in &config.listeners {
+        let options = settings::of_listeners(config);
+        let sockets = threads::listen_all(listener.address, shards, options)?;
+        for (shard, socket) in sockets.into_iter().enumerate() {
+            listeners[shard].push(socket);
+        }
+    }
+    Ok(listeners)
+}
+
+/// The limit of connections: the configured one, or what the limit of open files allows.
+fn connections_max(config: &Config, open_files: u64) -> usize {
+    let possible = limits::connections_possible(open_files);
+    let Some(wanted) = config.limits.connections_max else { return possible };
+    if u64::try_from(wanted).is_ok_and(|wanted| wanted > open_files) {
+        tracing::warn!(
+            wanted,
+            open_files,
+            "limits.connections_max is above the limit of open files: raise LimitNOFILE or ulimit -n"
+        );
+    }
+    wanted
+}
