@@ -104,6 +104,18 @@ test("a refused subscription carries the code of its cause", async (t) => {
   assert.equal(listener.losses.length, 0);
 });
 
+test("what is not offered is declined or refused, never ignored", async (t) => {
+  const listener = await connect(t);
+  const delta = listener.follow("delta", { delta: "fossil", joinLeave: true });
+  await delta.ready();
+  for (const data of [{ a: 1 }, { a: 2 }]) await t.gateway.publish("delta", data);
+  await delta.received(2);
+  assert.deepEqual(delta.data, [{ a: 1 }, { a: 2 }]);
+  const filtered = listener.follow("filtered", { tagsFilter: { key: "lang", cmp: "eq", val: "en" } });
+  await until("the refusal", () => filtered.unsubscribed.length === 1);
+  assert.equal(filtered.unsubscribed[0].code, 108);
+});
+
 test("a refused command carries the code of its cause, and the connection goes on", async (t) => {
   const { client, losses } = await connect(t);
   await assert.rejects(client.publish("news:today", 1), { code: 103, message: "permission denied" });

@@ -7,7 +7,6 @@ import { fileURLToPath } from "node:url";
 import { until, within } from "./suite.mjs";
 
 const CONFIG = fileURLToPath(new URL("../gateway.toml", import.meta.url));
-const LOG_LINES_SHOWN = 40;
 
 async function freePorts(count) {
   const servers = await Promise.all(
@@ -41,12 +40,8 @@ export class Gateway {
     this.port = port;
     this.listedPort = listedPort;
     this.operatorPort = operatorPort;
-    this.log = [];
     const flags = overrides.flatMap((override) => ["--set", override]);
-    this.process = spawn(process.env.RINGWAY, ["run", "--config", CONFIG, ...flags], {
-      stdio: ["ignore", "inherit", "pipe"],
-    });
-    this.process.stderr.on("data", (chunk) => this.log.push(chunk.toString()));
+    this.process = spawn(process.env.RINGWAY, ["run", "--config", CONFIG, ...flags], { stdio: "inherit" });
     this.ended = once(this.process, "exit").then(([status, signal]) => signal ?? status);
     // Whatever becomes of the tests, it does not outlive them.
     const kill = () => this.process.kill("SIGKILL");
@@ -56,7 +51,7 @@ export class Gateway {
 
   async ready() {
     await until("the gateway is ready", async () => {
-      if (this.process.exitCode !== null) throw new Error(`the gateway ended:\n${this.lastLog()}`);
+      if (this.process.exitCode !== null) throw new Error("the gateway ended");
       return (await this.readiness()) === 200;
     });
   }
@@ -106,16 +101,11 @@ export class Gateway {
     this.process.kill("SIGTERM");
   }
 
-  // Ends it; a drain is not waited for.
+  // Ends it, in order if it can.
   async stop() {
-    this.terminate();
     this.terminate();
     const killing = setTimeout(() => this.process.kill("SIGKILL"), 3_000);
     await within(5_000, "the end of the gateway", this.ended);
     clearTimeout(killing);
-  }
-
-  lastLog() {
-    return this.log.join("").split("\n").slice(-LOG_LINES_SHOWN).join("\n");
   }
 }

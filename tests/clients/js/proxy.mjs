@@ -14,7 +14,6 @@ export class Proxy {
   constructor(target) {
     this.target = target;
     this.up = true;
-    this.accepted = 0;
     this.pairs = new Set();
     this.server = createServer((client) => this.join(client));
   }
@@ -25,7 +24,6 @@ export class Proxy {
 
   join(client) {
     if (!this.up) return client.resetAndDestroy();
-    this.accepted += 1;
     const gateway = connect(this.target, "127.0.0.1");
     const pair = { client, gateway };
     this.pairs.add(pair);
@@ -64,6 +62,14 @@ export class Proxy {
     for (const { client, gateway } of this.pairs) {
       client.pause();
       gateway.pause();
+    }
+  }
+
+  // Forwards again what it has held back.
+  thaw() {
+    for (const { client, gateway } of this.pairs) {
+      client.resume();
+      gateway.resume();
     }
   }
 

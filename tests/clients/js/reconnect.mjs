@@ -52,8 +52,8 @@ test("nothing missed is recovered as nothing", async (t) => {
 });
 
 test("many cuts under a steady stream lose and double nothing", async (t) => {
-  const { proxy, followed } = await behindProxy(t, "stream");
-  const publishing = t.gateway.publishNumbers("stream", 1, 600);
+  const { proxy, followed } = await behindProxy(t, "long:stream");
+  const publishing = t.gateway.publishNumbers("long:stream", 1, 600);
   for (let cut = 1; cut <= 6; cut += 1) {
     await followed.received(cut * 80);
     proxy.reset();
@@ -108,18 +108,42 @@ test("a silent network is noticed on both sides by the pings", async (t) => {
   await until("the gateway notices", async () => (await timeouts()) === before + 1);
 });
 
-test("a client that stops reading is closed as slow and recovers", async (t) => {
-  const net = await behindProxy(t, "heavy");
-  const slow = () => t.gateway.metric("ringway_closed_total", 'cause="slow"');
-  const before = await slow();
-  net.proxy.freeze();
-  const data = "x".repeat(100_000);
-  for (let number = 1; number <= 60; number += 1) await t.gateway.publish("heavy", { number, data });
-  await until("the close", async () => (await slow()) === before + 1);
-  net.proxy.reset();
-  await until("the client is back", () => net.followed.subscribed.length === 2);
-  // 60 times 100 kB are more than any history here.
-  assert.equal(net.followed.subscribed[1].recovered, false);
+test("a client that stops reading is told that it is slow, comes back and knows what it has", async (t) => {
+  const { proxy, listener, followed } = await behindProxy(t, "heavy");
+  const overflows = () => t.gateway.metric("ringway_outbox_overflows_total");
+  const before = await overflows();
+  proxy.freeze();
+  const padding = "x".repeat(60_000);
+  let last = 0;
+  while ((await overflows()) === before) {
+    last += 1;
+    await t.gateway.publish("heavy", { number: last, padding });
+  }
+  proxy.thaw();
+  await until("the client is back", () => followed.subscribed.length === 2);
+  assert.deepEqual(listener.losses, [{ code: 3008, reason: "slow" }]);
+  // Megabytes were dropped, more than the history keeps.
+  assert.equal(followed.subscribed[1].recovered, false);
+  assert.equal(followed.subscribed[1].streamPosition.offset, last);
+  await t.gateway.publish("heavy", { number: last + 1 });
+  await until("the newest", () => followed.offsets.at(-1) === last + 1);
+  const held = followed.publications.length - 1;
+  assert.deepEqual(followed.offsets, [...upTo(held), last + 1]);
+  assert.deepEqual(followed.data.map(({ number }) => number), followed.offsets);
+});
+
+test("a subscription that brings its own state loads it anew when its position is too old", async (t) => {
+  await t.gateway.publishNumbers("short:state", 1, 9);
+  const { epoch } = await t.gateway.api("history", { channel: "short:state", limit: 0 });
+  const listener = await Listener.connect(t.gateway.authority);
+  t.after(() => listener.close());
+  const positions = [{ offset: 2, epoch }, { offset: 7, epoch }];
+  const followed = listener.follow("short:state", { getState: async () => positions.shift(), minResubscribeDelay: 10 });
+  await followed.ready();
+  await followed.received(2);
+  assert.deepEqual(positions, []);
+  assert.deepEqual(followed.offsets, [8, 9]);
+  assert.equal(followed.subscribed.length, 1);
 });
 
 test("the API disconnects a client for good", async (t) => {

@@ -214,8 +214,8 @@ async def recovery(gateway, stack):
 @test
 async def stream(gateway, stack):
     """Many cuts under a steady stream lose and double nothing."""
-    proxy, _, followed = await behind_proxy(gateway, stack, "stream")
-    publishing = asyncio.create_task(gateway.publish_numbers("stream", 1, 400))
+    proxy, _, followed = await behind_proxy(gateway, stack, "long:stream")
+    publishing = asyncio.create_task(gateway.publish_numbers("long:stream", 1, 400))
     for cut in range(1, 6):
         await followed.received(cut * 60)
         proxy.reset()

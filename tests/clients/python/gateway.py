@@ -89,9 +89,6 @@ class Gateway:
         return await asyncio.to_thread(self.process.wait, STOP_SECONDS_MAX)
 
     async def stop(self):
-        """Ends it; a drain is not waited for."""
+        """Ends it, in order."""
         self.terminate()
-        await asyncio.sleep(0.05)
-        if self.process.poll() is None:
-            self.terminate()
         await self.ended()
