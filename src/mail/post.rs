@@ -79,12 +79,17 @@ impl Post {
         self.posted.len()
     }
 
-    /// Asks thread `to`; hands the request back when the lane is full.
+    /// Asks thread `to`; hands the request back when the lane is full. A thread that has ended
+    /// hears nothing.
     ///
     /// Errors: the request.
     #[expect(clippy::result_large_err, reason = "a refused request is put into a queue at once")]
     pub fn request(&mut self, to: usize, request: Request) -> Result<(), Request> {
-        self.requests_out[to].push(request).map_err(|PushError::Full(request)| request)?;
+        let lane = &mut self.requests_out[to];
+        if lane.is_abandoned() {
+            return Ok(());
+        }
+        lane.push(request).map_err(|PushError::Full(request)| request)?;
         self.posted[to] = true;
         Ok(())
     }
@@ -101,18 +106,23 @@ impl Post {
         Some(request)
     }
 
-    /// Whether thread `to` has room for one more delivery.
+    /// Whether thread `to` has room for one more delivery, or has ended and needs none.
     pub fn has_delivery_room(&self, to: usize) -> bool {
-        !self.deliveries_out[to].is_full()
+        !self.deliveries_out[to].is_full() || self.deliveries_out[to].is_abandoned()
     }
 
-    /// Delivers to thread `to`, which must have room.
+    /// Delivers to thread `to`, which must have room. A thread that has ended hears nothing.
     ///
     /// # Panics
     /// If it has none: ask [`Post::has_delivery_room`] first.
     pub fn deliver(&mut self, to: usize, delivery: Delivery) {
-        let pushed = self.deliveries_out[to].push(delivery);
-        assert!(pushed.is_ok(), "a delivery was posted without room for it");
+        let lane = &mut self.deliveries_out[to];
+        if lane.is_abandoned() {
+            return;
+        }
+        // Its thread may end between the question and the push.
+        let pushed = lane.push(delivery);
+        assert!(pushed.is_ok() || lane.is_abandoned(), "a delivery was posted without room for it");
         self.posted[to] = true;
     }
 
@@ -128,9 +138,9 @@ impl Post {
         self.deliveries_in.iter().any(|lane| !lane.is_empty())
     }
 
-    /// Whether thread `to` has room for one more request.
+    /// Whether thread `to` has room for one more request, or has ended and needs none.
     pub fn has_request_room(&self, to: usize) -> bool {
-        !self.requests_out[to].is_full()
+        !self.requests_out[to].is_full() || self.requests_out[to].is_abandoned()
     }
 
     /// Calls `wake` for each other thread that sleeps and was posted to, or may have found one of its
@@ -347,5 +357,22 @@ mod tests {
     #[test]
     fn no_wake_up_is_lost_between_threads_that_sleep_whenever_they_can() {
         play(100_000);
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_blocks_nobody() {
+        let mut posts = connect(2, Settings { requests_max: 1, deliveries_max: 1 });
+        let asker = Asker { node: 1, slot: 0, generation: 0, ticket: 0 };
+        let delivery = || Delivery::Reply { to: asker, reply: Reply::Published(None) };
+        let ended = posts.pop().unwrap();
+        let mut post = posts.pop().unwrap();
+        post.request(1, Request::Stop).unwrap();
+        post.deliver(1, delivery());
+        assert!(!post.has_request_room(1) && !post.has_delivery_room(1));
+        assert!(post.request(1, Request::Stop).is_err());
+        drop(ended);
+        assert!(post.has_request_room(1) && post.has_delivery_room(1));
+        post.request(1, Request::Stop).unwrap();
+        post.deliver(1, delivery());
     }
 }

@@ -114,6 +114,12 @@ impl Slots {
         self.place_mut(index)?.slot.as_mut()
     }
 
+    /// All slots in use, with their indices.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        let places = self.chunks.iter().flatten().enumerate();
+        places.filter_map(|(index, place)| Some((index_u32(index), place.slot.as_ref()?)))
+    }
+
     /// The token of whoever uses `index`.
     pub(super) fn token(&self, index: u32) -> Option<Token> {
         let place = self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)?;

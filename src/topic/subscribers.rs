@@ -128,6 +128,11 @@ impl Topics {
         self.subscribers
     }
 
+    /// Subscriptions that wait for the home.
+    pub fn expected(&self) -> usize {
+        self.topics.iter().map(|topic| topic.pending as usize).sum()
+    }
+
     /// Topics that somebody here has to do with.
     pub fn len(&self) -> usize {
         self.by_name.len()
