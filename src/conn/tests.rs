@@ -29,7 +29,8 @@ struct Client {
     is_backlogged: bool,
 }
 
-fn settings() -> Settings {
+/// Short limits, and one namespace for all topics.
+pub(crate) fn settings() -> Settings {
     let ping =
         keepalive::Settings { interval: Duration::from_secs(100), timeout: Duration::from_secs(8) };
     let centrifuge = centrifuge::Settings { ping, connect_timeout: Duration::from_secs(10) };
@@ -240,17 +241,17 @@ fn a_raw_client_waits_for_the_hub_and_is_not_read_meanwhile() {
 
 #[test]
 fn a_raw_client_is_refused_when_the_hub_refuses_is_late_or_drains() {
-    let refuse: [(fn(&mut Client), &str); 3] = [
-        (|client| client.answer(0, Answer::Refused(HubRefusal::LimitExceeded)), "503"),
-        (|client| client.wait(5), "503"),
-        (|client| client.call(|conn, cx| conn.end(Cause::Drain, cx)), "503"),
+    let refuse: [fn(&mut Client); 3] = [
+        |client| client.answer(0, Answer::Refused(HubRefusal::LimitExceeded)),
+        |client| client.wait(5),
+        |client| client.call(|conn, cx| conn.end(Cause::Drain, cx)),
     ];
-    for (refuse, status) in refuse {
+    for refuse in refuse {
         let mut client = Client::new();
         let request = UPGRADE.replace("/echo", "/topic/news");
         client.send(&[request.as_bytes(), &masked(0x81, b"hi")].concat());
         refuse(&mut client);
-        assert!(client.take_text().starts_with(&format!("HTTP/1.1 {status} ")));
+        assert!(client.take_text().starts_with("HTTP/1.1 503 "));
         assert_eq!((client.stage(), client.conn.protocol()), (Stage::LastWords, None));
         assert!(client.conn.wants_input(), "the FIN is to be read");
         client.answer(0, subscribed());

@@ -103,7 +103,7 @@ impl Label for PauseReason {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use hashbrown::HashSet;
 
     use super::*;
     use crate::http1::error::HeadError;

@@ -418,9 +418,9 @@ fn number(draft: Draft, offset: Option<u64>) -> Publication {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::time::Duration;
 
+    use hashbrown::HashSet;
     use proptest::prelude::*;
 
     use super::super::namespace::PublishRight;
