@@ -1,7 +1,7 @@
 # Everything that people and CI do here. `make` alone lists it.
 
 # Release code without link-time optimisation: the same program a little slower, built in a
-# fraction of the time. `make full` builds what operators run.
+# fraction of the time. `make release` builds what operators run.
 QUICK := target/quick/ringway
 
 # Seconds for each fuzz target, seeds for the simulation, where a load test goes.
@@ -57,7 +57,12 @@ sim: ## run the simulated shard over SIM_SEEDS (256) seeds
 	RINGWAY_SIM_SEEDS=$(SIM_SEEDS) cargo nextest run --no-fail-fast -E 'test(/simulat/)'
 
 .PHONY: full
-full: ## build what operators run: target/release/ringway
+full: ## make test with the long runs: all seeds, mutants, all Autobahn cases, long fuzzing
+	@.ci/setup
+	@RINGWAY_FULL=1 tests/run-all.sh
+
+.PHONY: release
+release: ## build what operators run: target/release/ringway
 	cargo build --release --bin ringway
 
 .PHONY: image

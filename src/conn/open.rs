@@ -28,7 +28,7 @@ pub(super) struct Open {
     control_frames: Meter,
     /// When the message that has begun must be complete.
     message_deadline: Option<Instant>,
-    /// The last time bytes came.
+    /// The last time something other than a pong came.
     heard: Instant,
     /// The payload of the last ping, while the client does not read our pongs.
     pong_owed: Option<Box<[u8]>>,
@@ -73,21 +73,21 @@ impl Open {
         pending: &mut u16,
         cx: &mut Context<'_>,
     ) -> (usize, Read) {
-        self.heard = cx.now;
         let mut used = 0;
+        let mut read = Read::Part;
         for _ in 0..TURN_MESSAGES_MAX {
             if *pending >= TICKETS_MAX {
-                return (used, Read::Part);
+                break;
             }
-            match self.read_one(&mut input[used..], ending, pending, cx) {
-                (consumed, Read::Part) => used += consumed,
-                (consumed, read) => {
-                    self.watch_message(cx);
-                    return (used + consumed, read);
-                }
+            let consumed;
+            (consumed, read) = self.read_one(&mut input[used..], ending, pending, cx);
+            used += consumed;
+            if !matches!(read, Read::Part) {
+                break;
             }
         }
-        (used, Read::Part)
+        self.watch_message(cx);
+        (used, read)
     }
 
     /// Reads up to the next event; [`Read::Part`] means that there may be more.
@@ -105,6 +105,9 @@ impl Open {
         let consumed = received.consumed;
         let Some(event) = received.event else { return (consumed, Read::All) };
         let before = cx.actions.len();
+        if !matches!(event, Event::Pong(_)) {
+            self.heard = cx.now;
+        }
         match event {
             Event::Text(text) => {
                 note_message(text.len(), cx);

@@ -10,7 +10,7 @@ use super::cells::{Cells, Table};
 use super::close_code::CloseCodeLabel;
 use super::histogram::FixedHistogram;
 use super::http_status::HttpStatusLabel;
-use super::label::{Label, Vocabulary};
+use super::label::{Label, LabelSet, Vocabulary};
 
 /// The labels of `ringway_closed_total`.
 pub(super) type ClosedLabels<V> = (
@@ -31,7 +31,6 @@ pub(super) struct Numbers<V: Vocabulary> {
     pub(super) close_received: Table<(CloseCodeLabel,)>,
     pub(super) handshake_refused: Table<(HttpStatusLabel, V::RefusalReason)>,
     pub(super) messages_received: Table<(V::Protocol,)>,
-    pub(super) messages_sent: Table<(V::Protocol,)>,
     pub(super) accept_paused: Table<(V::PauseReason,)>,
     pub(super) times: Vec<FixedHistogram>,
     pub(super) sizes: Vec<FixedHistogram>,
@@ -62,7 +61,6 @@ pub fn shard<V: Vocabulary>() -> (Writer<V>, Reader<V>) {
         close_received: Table::new(),
         handshake_refused: Table::new(),
         messages_received: Table::new(),
-        messages_sent: Table::new(),
         accept_paused: Table::new(),
         times: TimeHistogram::ALL.iter().map(|h| FixedHistogram::new(h.bounds())).collect(),
         sizes: SizeHistogram::ALL.iter().map(|h| FixedHistogram::new(h.bounds())).collect(),
@@ -94,6 +92,11 @@ impl<V: Vocabulary> Writer<V> {
     /// Subtracts `n`, which was added before, from a gauge.
     pub fn lower(&self, gauge: Gauge, n: u64) {
         self.numbers.gauges.subtract(gauge as usize, n);
+    }
+
+    /// The value of a gauge.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.numbers.gauges.value(gauge as usize)
     }
 
     /// Enters a time into a histogram.
@@ -146,11 +149,6 @@ impl<V: Vocabulary> Writer<V> {
         self.numbers.messages_received.add((protocol,), n);
     }
 
-    /// `n` messages were queued for clients.
-    pub fn messages_sent(&self, protocol: V::Protocol, n: u64) {
-        self.numbers.messages_sent.add((protocol,), n);
-    }
-
     /// The shard stops accepting for a while.
     pub fn accept_paused(&self, reason: V::PauseReason) {
         self.numbers.accept_paused.add((reason,), 1);
@@ -166,6 +164,21 @@ impl<V: Vocabulary> Reader<V> {
     /// The value of a gauge.
     pub fn gauge(&self, gauge: Gauge) -> u64 {
         self.numbers.gauges.value(gauge as usize)
+    }
+
+    /// Connections of all protocols that were upgraded.
+    pub fn opened(&self) -> u64 {
+        (0..V::Protocol::COUNT).map(|i| self.numbers.opened.value(i)).sum()
+    }
+
+    /// Upgraded connections that have ended, by the label texts of code, initiator, cause and
+    /// protocol; without those of which there were none.
+    pub fn closed(&self) -> impl Iterator<Item = (Vec<&'static str>, u64)> {
+        let all = 0..<ClosedLabels<V> as LabelSet>::COUNT;
+        all.filter_map(|i| match self.numbers.closed.value(i) {
+            0 => None,
+            count => Some((<ClosedLabels<V> as LabelSet>::texts(i), count)),
+        })
     }
 
     /// Upgraded connections of all protocols that have not ended.

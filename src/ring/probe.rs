@@ -138,8 +138,8 @@ impl fmt::Display for StartError {
             ),
             Self::Seccomp => write!(
                 out,
-                "a seccomp filter refuses io_uring_setup: allow io_uring_setup, io_uring_enter and \
-                 io_uring_register, in containers with --security-opt seccomp=ringway-seccomp.json"
+                "a seccomp filter refuses io_uring: allow io_uring_setup, io_uring_enter and \
+                 io_uring_register there (containers: a profile of your own for --security-opt seccomp=)"
             ),
             Self::Denied => write!(
                 out,

@@ -15,12 +15,13 @@ use crate::dialect::{Action, Answer, Ticket};
 use crate::mail::message::Request;
 use crate::mail::post::Post;
 use crate::metrics::Writer;
-use crate::metrics::catalogue::{Gauge, TimeHistogram};
+use crate::metrics::catalogue::{Gauge, SizeHistogram, TimeHistogram};
 use crate::ring::{Completion, Errno, Farewell, Fatal, Ring, Token, Wait};
 use crate::topic::home::Homes;
 use crate::topic::subscribers::Topics;
 
 mod actions;
+pub mod audit;
 mod call;
 mod deliver;
 mod drain;
@@ -95,6 +96,8 @@ pub struct Shard<R: Ring> {
     outgoing: Vec<VecDeque<Request>>,
     /// Connections that are not read until `outgoing` has moved.
     stalled: Vec<Token>,
+    /// The thread whose lanes come first in this turn.
+    first_lane: usize,
     completions: Vec<Completion>,
     listeners: Vec<Listener>,
     life: Life,
@@ -173,6 +176,7 @@ impl<R: Ring> Shard<R> {
             answers: VecDeque::new(),
             outgoing: (0..post.nodes()).map(|_| VecDeque::new()).collect(),
             stalled: Vec::new(),
+            first_lane: 0,
             completions: Vec::new(),
             listeners: vec![
                 Listener { accepting: Accepting::Armed, pause: ACCEPT_PAUSES.0 };
@@ -201,6 +205,9 @@ impl<R: Ring> Shard<R> {
         self.now = self.ring.now();
         self.desk.now = self.now;
 
+        self.numbers.observe_size(SizeHistogram::TurnCompletions, to_u64(self.completions.len()));
+        self.first_lane = (self.first_lane + 1) % self.post.nodes();
+
         self.settle_flush();
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
@@ -221,6 +228,11 @@ impl<R: Ring> Shard<R> {
         assert_eq!(self.ring.leases_out(), 0, "a lease outlived its turn");
         self.publish_numbers();
         Ok(if self.is_done() { Running::Done } else { Running::Yes })
+    }
+
+    /// The ring, for whoever drives a simulated one.
+    pub fn ring(&self) -> &R {
+        &self.ring
     }
 
     /// How long the ring may sleep: not at all while there is work.
