@@ -201,6 +201,7 @@ impl Client {
                         assert_eq!(opcode, TEXT, "a binary message for a JSON client");
                         if let Some(pong) = dialogue.hear(&payload, cx)
                             && self.lively
+                            && !self.ending.has_said_last_word()
                         {
                             self.send(TEXT, &pong, cx);
                         }
