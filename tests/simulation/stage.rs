@@ -68,7 +68,7 @@ impl Stage {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Rng::with_seed(seed);
         let plan = Plan::new(&mut dice);
-        note!("seed {seed}: {plan:?}");
+        note!("seed {seed}: {} shards, {:?}, {:?}", plan.shards, plan.lanes, plan.finish);
         let world = World::new(dice.u64(..), plan.faults);
         let mut posts = post::connect(plan.shards + 1, plan.lanes);
         let post = posts.pop().expect("one for each thread");
