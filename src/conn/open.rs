@@ -28,7 +28,7 @@ pub(super) struct Open {
     control_frames: Meter,
     /// When the message that has begun must be complete.
     message_deadline: Option<Instant>,
-    /// The last time bytes came.
+    /// The last time a message came. Pongs do not count: a client that only answers is idle.
     heard: Instant,
     /// The payload of the last ping, while the client does not read our pongs.
     pong_owed: Option<Box<[u8]>>,
@@ -73,7 +73,6 @@ impl Open {
         pending: &mut u16,
         cx: &mut Context<'_>,
     ) -> (usize, Read) {
-        self.heard = cx.now;
         let mut used = 0;
         for _ in 0..TURN_MESSAGES_MAX {
             if *pending >= TICKETS_MAX {
@@ -107,11 +106,13 @@ impl Open {
         let before = cx.actions.len();
         match event {
             Event::Text(text) => {
+                self.heard = cx.now;
                 note_message(text.len(), cx);
                 let mut dialect = dialect_context(&mut self.keepalive, cx);
                 self.session.message_text(text, &mut dialect);
             }
             Event::Binary(bytes) => {
+                self.heard = cx.now;
                 note_message(bytes.len(), cx);
                 let mut dialect = dialect_context(&mut self.keepalive, cx);
                 self.session.message_binary(bytes, &mut dialect);
