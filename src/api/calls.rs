@@ -77,7 +77,7 @@ async fn channels(state: &State, request: Channels) -> Result<Vec<u8>, Failure> 
     for shard in 0..hub.shards() {
         let census = match hub.ask(shard, |asker| Request::Census { asker }).await? {
             Reply::Census(census) => census,
-            reply => return Err(unexpected(reply)),
+            reply => return Err(unexpected(&reply)),
         };
         for (topic, num_clients) in census {
             if num_clients > 0 && glob.matches(topic.as_str()) {
@@ -100,7 +100,7 @@ async fn history(state: &State, request: &History) -> Result<Vec<u8>, Failure> {
         Reply::History { publications, position } => {
             Ok(reply::success(&reply::History::of(&publications, &position)))
         }
-        reply => Err(unexpected(reply)),
+        reply => Err(unexpected(&reply)),
     }
 }
 
@@ -113,7 +113,7 @@ async fn disconnect(state: &State, request: Disconnect) -> Result<Vec<u8>, Failu
         let asked = hub.ask(shard, |asker| Request::Disconnect { asker, whom, code, reason });
         match asked.await? {
             Reply::Disconnected(_) => {}
-            reply => return Err(unexpected(reply)),
+            reply => return Err(unexpected(&reply)),
         }
     }
     Ok(reply::success(&reply::Nothing {}))

@@ -98,15 +98,15 @@ fn request(asker: Asker, topic: TopicName, content: Content) -> Request {
 fn position(reply: Reply) -> Published {
     match reply {
         Reply::Published(position) => Ok(position),
-        reply => Err(unexpected(reply)),
+        reply => Err(unexpected(&reply)),
     }
 }
 
 /// The failure that a reply of another kind stands for.
-pub(super) fn unexpected(reply: Reply) -> Failure {
+pub(super) fn unexpected(reply: &Reply) -> Failure {
     let Reply::Refused { why, .. } = reply else {
         debug_assert!(false, "a shard answered another question: {reply:?}");
         return AskError::NoAnswer.into();
     };
-    Failure::Refused(why)
+    Failure::Refused(*why)
 }

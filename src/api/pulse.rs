@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::state::State;
+use super::state::{Readiness, State};
 use crate::mail::message::Reply;
 
 /// When each shard last showed that it turns.
@@ -25,9 +25,9 @@ impl Pulse {
     }
 }
 
-/// Asks shard `shard`, again and again, whether it turns.
+/// Asks shard `shard`, again and again, whether it turns; until the gateway drains, when shards end.
 pub(super) async fn keep(state: Rc<State>, shard: usize) {
-    loop {
+    while state.parts.readiness.get() != Readiness::Draining {
         if let Ok(Reply::Pong) = state.parts.hub.ping(shard).await {
             state.pulse.0[shard].set(Instant::now());
         }

@@ -36,7 +36,7 @@ struct Shard {
 impl Shard {
     fn run(mut self, wake: impl Fn()) {
         loop {
-            while !self.hangs.load(Ordering::SeqCst)
+            while self.can_serve()
                 && let Some(request) = self.post.take_request(SHARDS)
             {
                 if matches!(request, Request::Stop) {
@@ -46,10 +46,14 @@ impl Shard {
                 self.post.wakes(|_| wake());
             }
             self.post.fall_asleep();
-            if self.hangs.load(Ordering::SeqCst) || self.post.peek_request(SHARDS).is_none() {
+            if !self.can_serve() || self.post.peek_request(SHARDS).is_none() {
                 std::thread::park();
             }
         }
+    }
+
+    fn can_serve(&self) -> bool {
+        !self.hangs.load(Ordering::SeqCst) && self.post.has_delivery_room(SHARDS)
     }
 
     fn serve(&mut self, request: Request) {
@@ -144,7 +148,7 @@ impl Gateway {
                 dispatched.dispatch();
             }
         });
-        let readiness = Rc::new(Cell::new(Readiness::Ready));
+        let readiness = Rc::new(Cell::new(Readiness::Starting));
         let parts = Parts {
             hub: Rc::clone(&hub),
             access,
@@ -430,6 +434,8 @@ fn health_and_numbers_can_be_read() {
     run(Access::Closed, limits, hub::Limits::default(), async |gateway| {
         sleep(Duration::from_millis(200)).await;
         assert_eq!(status(&gateway.read("/livez").await), 200);
+        assert!(gateway.read("/readyz").await.contains("\r\n\r\nstarting: "));
+        gateway.readiness.set(Readiness::Ready);
         assert_eq!(status(&gateway.read("/readyz").await), 200);
         gateway.hang(true);
         sleep(Duration::from_millis(300)).await;
@@ -439,8 +445,6 @@ fn health_and_numbers_can_be_read() {
         gateway.hang(false);
         sleep(Duration::from_millis(100)).await;
         assert_eq!(status(&gateway.read("/livez").await), 200);
-        gateway.readiness.set(Readiness::Starting);
-        assert!(gateway.read("/readyz").await.contains("\r\n\r\nstarting: "));
         gateway.readiness.set(Readiness::Draining);
         let draining = gateway.read("/readyz").await;
         assert!(status(&draining) == 503 && draining.contains("\r\n\r\ndraining: "));
@@ -457,10 +461,12 @@ fn health_and_numbers_can_be_read() {
 }
 
 #[test]
-fn a_gateway_whose_lanes_are_full_says_when_to_try_again() {
+fn a_busy_gateway_says_when_to_try_again() {
     let bounds =
         hub::Limits { calls_max: 1, answer_wait: Duration::from_millis(500), ..Default::default() };
     run(Access::Key(KEY.into()), Limits::default(), bounds, async |gateway| {
+        // The first look at the shards is over, the next one is far away.
+        sleep(Duration::from_millis(200)).await;
         gateway.hang(true);
         let body = r#"{"channel":"a"}"#;
         let (lost, busy) = tokio::join!(gateway.call("history", body), async {

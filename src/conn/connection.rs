@@ -131,9 +131,14 @@ impl Connection {
         self.ending.verdict()
     }
 
-    /// Whether bytes may be read from the socket now.
+    /// Whether bytes may be read from the socket now. After our last word they always are: the
+    /// peer's Close and FIN are among them.
     pub fn wants_input(&self) -> bool {
-        !self.is_blocked() && self.carry.len() < CARRY_BYTES_MAX
+        match self.phase {
+            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(_) => true,
+            Phase::Admitting(_) => false,
+            Phase::Open(_) => !self.is_blocked() && self.carry.len() < CARRY_BYTES_MAX,
+        }
     }
 
     /// Whether received bytes wait that can be handled at once: call [`Connection::resume`].
@@ -192,16 +197,19 @@ impl Connection {
             Phase::Admitting(_) => self.admit(answer, cx),
             Phase::Head(_) | Phase::LastWords(_) | Phase::Over(_) => {}
         }
+        self.settle_carry(cx);
     }
 
     /// Does what is due at `cx.now`.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         match &mut self.phase {
+            // A client that has sent nothing is told nothing.
+            Phase::Head(head) if head.deadline <= cx.now && self.carry.is_empty() => {
+                self.phase = Phase::Over(Leave::Fin);
+            }
             Phase::Head(head) if head.deadline <= cx.now => {
-                self.phase = match head.time_out(cx) {
-                    Step::Refused => self.last_words(None, cx),
-                    _ => Phase::Over(Leave::Fin),
-                };
+                head.time_out(cx);
+                self.phase = self.last_words(None, cx);
             }
             Phase::Admitting(admission) if admission.deadline <= cx.now => {
                 admission.time_out(cx);
@@ -209,7 +217,7 @@ impl Connection {
             }
             Phase::Open(open) => {
                 if let Some(cause) = open.handle_timeout(cx) {
-                    self.end(cause, cx);
+                    self.finish(cause, cx);
                 }
             }
             Phase::LastWords(last) if last.deadline <= cx.now => {
@@ -217,9 +225,10 @@ impl Connection {
             }
             Phase::Head(_) | Phase::Admitting(_) | Phase::LastWords(_) | Phase::Over(_) => {}
         }
+        self.settle_carry(cx);
     }
 
-    /// Everything queued has gone out and so has our FIN, or the peer reads again.
+    /// The peer reads again: what was refused by the socket has gone out.
     pub fn unblocked(&mut self, cx: &mut Context<'_>) {
         if let Phase::Open(open) = &mut self.phase {
             open.unblocked(cx);
@@ -230,6 +239,15 @@ impl Connection {
     pub fn handle_fin(&mut self) {
         self.fin = true;
         self.settle_fin();
+    }
+
+    /// After our last word, bytes that were kept for later are only searched for the peer's Close.
+    fn settle_carry(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.phase, Phase::LastWords(_)) {
+            let mut carry = std::mem::take(&mut self.carry);
+            self.consume_last(&mut carry, cx);
+            self.settle_fin();
+        }
     }
 
     fn settle_fin(&mut self) {
@@ -250,6 +268,11 @@ impl Connection {
 
     /// Ends the connection for `cause`, with the Close that its protocol has for it.
     pub fn end(&mut self, cause: Cause, cx: &mut Context<'_>) {
+        self.finish(cause, cx);
+        self.settle_carry(cx);
+    }
+
+    fn finish(&mut self, cause: Cause, cx: &mut Context<'_>) {
         self.ending.begin(cause);
         match std::mem::replace(&mut self.phase, Phase::Over(Leave::Fin)) {
             Phase::Open(open) => {
@@ -275,16 +298,19 @@ impl Connection {
         self.end(Cause::Disconnected, cx);
     }
 
-    /// Handling this connection has panicked: its state is not to be trusted any more.
+    /// Handling this connection has panicked: its state is not to be trusted any more, and what the
+    /// call has written is lost.
     pub fn crash(&mut self, cx: &mut Context<'_>) {
         self.ending.begin(Cause::Internal);
         self.carry = Vec::new();
+        // Nothing can be said behind an upgrade or a Close that was not sent.
+        let is_cut = cx.tally.opened.is_some() || cx.tally.close_sent.take().is_some();
         self.phase = match self.protocol {
-            Some(protocol) => {
+            Some(protocol) if !is_cut => {
                 self.ending.say(Cause::Internal, protocol, cx);
                 self.last_words(None, cx)
             }
-            None => Phase::Over(Leave::Reset),
+            Some(_) | None => Phase::Over(Leave::Reset),
         };
     }
 
@@ -295,7 +321,7 @@ impl Connection {
     }
 
     fn is_blocked(&self) -> bool {
-        self.stalled || self.pending >= TICKETS_MAX || matches!(self.phase, Phase::Admitting(_))
+        self.stalled || self.pending >= TICKETS_MAX
     }
 
     fn consume(&mut self, input: &mut [u8], cx: &mut Context<'_>) -> usize {
@@ -360,7 +386,7 @@ impl Connection {
                 self.ending.fail(error, cx);
                 self.phase = self.last_words(None, cx);
             }
-            Read::End(cause) => self.end(cause, cx),
+            Read::End(cause) => self.finish(cause, cx),
         }
     }
 

@@ -11,9 +11,11 @@ use crate::auth::rate::Rate;
 use crate::dialect::cause::{DrainNotice, Protocol};
 use crate::dialect::scratch::Scratch;
 use crate::dialect::{self, Action};
+use crate::http1::error::HeadError;
 use crate::http1::head::HeadLimits;
 use crate::http1::status::Status;
 use crate::topic::namespace::Namespaces;
+use crate::ws::handshake::Refusal;
 use crate::ws::receiver::Limits;
 
 pub mod closing;
@@ -23,8 +25,26 @@ pub mod outbox;
 pub mod route;
 mod upgrade;
 
-/// Every reason for which a connection refuses a request that reads well.
-pub const REFUSAL_REASONS: &[&str] = upgrade::REASONS;
+/// Every reason for which a request is refused.
+pub const REFUSAL_REASONS: [&str; REFUSAL_REASONS_COUNT] = {
+    let mut reasons = [""; REFUSAL_REASONS_COUNT];
+    let mut at = 0;
+    while at < reasons.len() {
+        let (heads, upgrades) = (HeadError::ALL.len(), HeadError::ALL.len() + Refusal::ALL.len());
+        reasons[at] = if at < heads {
+            HeadError::ALL[at].reason()
+        } else if at < upgrades {
+            Refusal::ALL[at - heads].reason()
+        } else {
+            upgrade::REASONS[at - upgrades]
+        };
+        at += 1;
+    }
+    reasons
+};
+
+const REFUSAL_REASONS_COUNT: usize =
+    HeadError::ALL.len() + Refusal::ALL.len() + upgrade::REASONS.len();
 
 /// Settings of connections.
 #[derive(Clone, Debug)]
@@ -87,8 +107,6 @@ pub struct Tally {
     pub messages: u64,
     /// Payload bytes of the largest of them.
     pub message_bytes_max: usize,
-    /// Messages written (replies, echoes).
-    pub replies: u64,
     /// Pings written.
     pub pings: u64,
     /// Answers to our pings.

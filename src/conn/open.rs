@@ -28,7 +28,7 @@ pub(super) struct Open {
     control_frames: Meter,
     /// When the message that has begun must be complete.
     message_deadline: Option<Instant>,
-    /// The last time a message came. Pongs do not count: a client that only answers is idle.
+    /// The last time something other than a pong came.
     heard: Instant,
     /// The payload of the last ping, while the client does not read our pongs.
     pong_owed: Option<Box<[u8]>>,
@@ -74,19 +74,20 @@ impl Open {
         cx: &mut Context<'_>,
     ) -> (usize, Read) {
         let mut used = 0;
+        let mut read = Read::Part;
         for _ in 0..TURN_MESSAGES_MAX {
             if *pending >= TICKETS_MAX {
-                return (used, Read::Part);
+                break;
             }
-            match self.read_one(&mut input[used..], ending, pending, cx) {
-                (consumed, Read::Part) => used += consumed,
-                (consumed, read) => {
-                    self.watch_message(cx);
-                    return (used + consumed, read);
-                }
+            let consumed;
+            (consumed, read) = self.read_one(&mut input[used..], ending, pending, cx);
+            used += consumed;
+            if !matches!(read, Read::Part) {
+                break;
             }
         }
-        (used, Read::Part)
+        self.watch_message(cx);
+        (used, read)
     }
 
     /// Reads up to the next event; [`Read::Part`] means that there may be more.
@@ -104,15 +105,16 @@ impl Open {
         let consumed = received.consumed;
         let Some(event) = received.event else { return (consumed, Read::All) };
         let before = cx.actions.len();
+        if !matches!(event, Event::Pong(_)) {
+            self.heard = cx.now;
+        }
         match event {
             Event::Text(text) => {
-                self.heard = cx.now;
                 note_message(text.len(), cx);
                 let mut dialect = dialect_context(&mut self.keepalive, cx);
                 self.session.message_text(text, &mut dialect);
             }
             Event::Binary(bytes) => {
-                self.heard = cx.now;
                 note_message(bytes.len(), cx);
                 let mut dialect = dialect_context(&mut self.keepalive, cx);
                 self.session.message_binary(bytes, &mut dialect);

@@ -90,14 +90,14 @@ impl Head {
         }
     }
 
-    /// The head did not come in time. A client that has sent nothing is told nothing.
-    pub(super) fn time_out(&self, cx: &mut Context<'_>) -> Step {
+    /// The head did not come in time.
+    pub(super) fn time_out(&self, cx: &mut Context<'_>) {
         let late = Refused {
             status: Status::RequestTimeout,
             reason: "head_timeout",
             explanation: "the request head did not arrive in time",
         };
-        refused(late, cx)
+        refused(late, cx);
     }
 
     fn answer(&self, head: &[u8], listener: u16, cx: &mut Context<'_>) -> Result<Step, Refused> {

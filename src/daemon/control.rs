@@ -116,19 +116,26 @@ impl Gateway {
             window = self.config.drain.window;
         }
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-        for shard in 0..self.shards {
-            self.hub.post(shard, Request::Drain { window_ms }).await;
-        }
         let deadline = Instant::now() + window + self.config.websocket.close_timeout + END_GRACE;
+        self.tell_shards(&Request::Drain { window_ms }, deadline).await;
         if !self.await_ends(deadline).await? {
             tracing::warn!(left = self.connections(), "connections did not end in time: resetting");
-            for shard in 0..self.hub.shards() {
-                self.hub.post(shard, Request::Stop).await;
-            }
-            self.await_ends(Instant::now() + END_GRACE).await?;
+            let deadline = Instant::now() + END_GRACE;
+            self.tell_shards(&Request::Stop, deadline).await;
+            self.await_ends(deadline).await?;
         }
         tracing::info!("all connections have ended");
         Ok(())
+    }
+
+    /// Posts the request to every shard; one that takes none in time is left out.
+    async fn tell_shards(&self, request: &Request, deadline: Instant) {
+        for shard in 0..self.hub.shards() {
+            let posted = timeout_at(deadline, self.hub.post(shard, request.clone())).await;
+            if posted.is_err() {
+                tracing::warn!(shard, "a shard takes no more requests");
+            }
+        }
     }
 
     /// Waits until every shard is done; `false`: not all were by the deadline.

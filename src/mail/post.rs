@@ -29,7 +29,15 @@ pub struct Post {
     deliveries_out: Vec<Producer<Delivery>>,
     /// Which threads were posted to since the last [`Post::wakes`].
     posted: Vec<bool>,
+    /// What was taken from the lanes of each thread since the last [`Post::wakes`].
+    taken: Vec<Taken>,
     sleeping: Arc<[AtomicBool]>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    requests: usize,
+    deliveries: usize,
 }
 
 /// Connects `nodes` threads; the shards come first, then the control thread.
@@ -43,6 +51,7 @@ pub fn connect(nodes: usize, settings: Settings) -> Vec<Post> {
             deliveries_in: Vec::new(),
             deliveries_out: Vec::new(),
             posted: vec![false; nodes],
+            taken: vec![Taken::default(); nodes],
             sleeping: Arc::clone(&sleeping),
         })
         .collect();
@@ -85,15 +94,10 @@ impl Post {
         self.requests_in[from].peek().ok()
     }
 
-    /// Takes the oldest request from thread `from`.
-    ///
-    /// The sender is counted as posted to: it may be waiting for room.
+    /// Takes the oldest request from thread `from`, which is woken when it may be waiting for room.
     pub fn take_request(&mut self, from: usize) -> Option<Request> {
-        let was_full = is_full(&self.requests_in[from]);
         let request = self.requests_in[from].pop().ok()?;
-        if was_full {
-            self.posted[from] = true;
-        }
+        self.taken[from].requests += 1;
         Some(request)
     }
 
@@ -112,15 +116,10 @@ impl Post {
         self.posted[to] = true;
     }
 
-    /// Takes the oldest delivery from thread `from`.
-    ///
-    /// The sender is counted as posted to when its lane was full: it may be waiting for room.
+    /// Takes the oldest delivery from thread `from`, which is woken when it may be waiting for room.
     pub fn take_delivery(&mut self, from: usize) -> Option<Delivery> {
-        let was_full = is_full(&self.deliveries_in[from]);
         let delivery = self.deliveries_in[from].pop().ok()?;
-        if was_full {
-            self.posted[from] = true;
-        }
+        self.taken[from].deliveries += 1;
         Some(delivery)
     }
 
@@ -134,12 +133,15 @@ impl Post {
         !self.requests_out[to].is_full()
     }
 
-    /// Calls `wake` for each other thread that was posted to and sleeps.
+    /// Calls `wake` for each other thread that sleeps and was posted to, or may have found one of its
+    /// lanes to this thread full.
     pub fn wakes(&mut self, mut wake: impl FnMut(usize)) {
-        // Pairs with the fence of `fall_asleep`: either we see that it sleeps, or it sees the mail.
+        // Pairs with the fence of `fall_asleep`: either we see that it sleeps, or it sees the mail
+        // and the room.
         fence(Ordering::SeqCst);
         for to in 0..self.posted.len() {
-            if std::mem::take(&mut self.posted[to])
+            let made_room = self.made_room(to);
+            if (std::mem::take(&mut self.posted[to]) || made_room)
                 && to != self.node
                 && self.sleeping[to].load(Ordering::Relaxed)
                 && self.sleeping[to].swap(false, Ordering::Relaxed)
@@ -160,8 +162,18 @@ impl Post {
     pub fn wake_up(&self) {
         self.sleeping[self.node].store(false, Ordering::Relaxed);
     }
+
+    /// Whether thread `from` may have found a lane full before something was taken from it.
+    ///
+    /// Only now, behind the fence, is it certain that we see all it had posted before it fell asleep:
+    /// whether a lane was full cannot be told in the moment of taking.
+    fn made_room(&mut self, from: usize) -> bool {
+        let taken = std::mem::take(&mut self.taken[from]);
+        was_full(&self.requests_in[from], taken.requests)
+            || was_full(&self.deliveries_in[from], taken.deliveries)
+    }
 }
 
-fn is_full<T>(lane: &Consumer<T>) -> bool {
-    lane.slots() == lane.buffer().capacity()
+fn was_full<T>(lane: &Consumer<T>, taken: usize) -> bool {
+    taken > 0 && lane.slots() + taken >= lane.buffer().capacity()
 }

@@ -155,8 +155,6 @@ catalogue! {
             "Requests that were answered with an HTTP error instead of an upgrade."
         MessagesReceived "messages_received_total" Count ["protocol"]
             "WebSocket messages received whole."
-        MessagesSent "messages_sent_total" Count ["protocol"]
-            "WebSocket messages queued for clients."
         AcceptPaused "accept_paused_total" Count ["reason"]
             "Times that a shard stopped accepting connections for a while."
     }
@@ -180,7 +178,7 @@ catalogue! {
         TurnCompletions "turn_completions" Count []
             "Completions that one turn of a shard's loop found."
         MessageReceivedBytes "message_received_bytes" Bytes []
-            "Payload bytes of WebSocket messages received whole."
+            "Payload bytes of the largest WebSocket message that each read completed."
     }
 
     /// Counters of the control thread that have labels.

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use super::sim::Tail;
 use super::{End, Errno, Farewell, Ring, Token};
 
+mod kernels;
 mod stage;
 
-use stage::{Batch, Event, Kernel, Line, Real, Simulated, Stage};
+use kernels::{Client, Kernel, Real, Simulated};
+use stage::{Batch, Event, Line, Stage};
 
 const SEEDS: u64 = 64;
 
@@ -108,8 +110,6 @@ fn a_whole_send_is_silent<K: Kernel>(mut stage: Stage<K>) {
     got.extend(stage.read(&mut line, 2_000 - got.len()).0);
     assert_eq!(got, text(2_000));
 }
-
-use stage::Client as _;
 
 fn a_short_send_is_reported_in_its_turn<K: Kernel>(mut stage: Stage<K>) {
     let mut line = stage.line();

@@ -8,6 +8,9 @@ use rustix::process::{Resource, getrlimit};
 use super::Errno;
 use super::uring::{Settings, setup};
 
+/// Entries of a ring that is made only to try something.
+const TRIAL_ENTRIES: u32 = 8;
+
 /// Something that the ring uses where the kernel has it, and does without elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -135,8 +138,8 @@ impl fmt::Display for StartError {
             ),
             Self::Seccomp => write!(
                 out,
-                "a seccomp filter refuses io_uring_setup: allow io_uring_setup, io_uring_enter and \
-                 io_uring_register, in containers with --security-opt seccomp=ringway-seccomp.json"
+                "a seccomp filter refuses io_uring: allow io_uring_setup, io_uring_enter and \
+                 io_uring_register there (containers: a profile of your own for --security-opt seccomp=)"
             ),
             Self::Denied => write!(
                 out,
@@ -146,8 +149,8 @@ impl fmt::Display for StartError {
             Self::Memlock { needed_bytes, limit_bytes: Some(limit_bytes) } => write!(
                 out,
                 "locked memory is limited to {} KiB, and each shard's ring needs {} KiB: set \
-                 LimitMEMLOCK= (systemd) or --ulimit memlock= (containers) to at least that times \
-                 the shards, 64 MiB is ample",
+                 LimitMEMLOCK= (systemd) or --ulimit memlock= (containers) to at least twice that \
+                 for each shard, 64 MiB is ample",
                 limit_bytes / 1024,
                 needed_bytes.div_ceil(1024)
             ),
@@ -173,21 +176,53 @@ impl std::error::Error for StartError {}
 
 /// Finds out which optional features a ring with these settings can use here.
 ///
-/// Makes a ring of full size and drops it, so that it fails like the shards would.
+/// Also makes a ring of full size and drops it, so that it fails like the shards would.
 ///
 /// Errors: [`StartError`] when something indispensable is missing or forbidden.
 pub fn probe(settings: &Settings) -> Result<Features, StartError> {
-    let ring = setup::open(settings, Features::default().with(Feature::Restrictions, true))
-        .map_err(|error| explain(&error, settings))?;
+    let features = features(settings)?;
+    setup::open(settings, features).map_err(|error| explain(&error, settings))?;
+    Ok(features)
+}
+
+/// The same with a small ring: the kernel gives locked memory back only some time after a ring is
+/// dropped, and every shard asks.
+pub(super) fn features(settings: &Settings) -> Result<Features, StartError> {
+    let explain = |error: std::io::Error| explain(&error, settings);
+    let small = Settings {
+        submission_entries: TRIAL_ENTRIES,
+        completion_entries: TRIAL_ENTRIES,
+        ..settings.clone()
+    };
+    let disabled = Features::default().with(Feature::Restrictions, true);
+    let ring = setup::open(&small, disabled).map_err(explain)?;
     require_flags(&ring)?;
+    let no_sqarray = setup::open(&small, disabled.with(Feature::NoSqarray, true)).map(drop);
     let offered = Features::default()
         .with(Feature::MsgRing, require_operations(&ring)?)
         .with(Feature::MultishotAccept, true)
-        .with(Feature::NoSqarray, setup::offers_no_sqarray())
-        .with(Feature::RegisteredRing, setup::offers_registered_ring(&ring))
-        .with(Feature::IncrementalBuffers, setup::offers_incremental_buffers(&ring))
-        .with(Feature::Restrictions, setup::restrict(&ring).is_ok());
+        .with(Feature::NoSqarray, is_offered(no_sqarray).map_err(explain)?)
+        .with(
+            Feature::RegisteredRing,
+            is_offered(setup::try_registered_ring(&ring)).map_err(explain)?,
+        )
+        .with(
+            Feature::IncrementalBuffers,
+            is_offered(setup::try_incremental_buffers(&ring)).map_err(explain)?,
+        )
+        .with(Feature::Restrictions, is_offered(setup::restrict(&ring)).map_err(explain)?);
     Ok(offered.without(&settings.disable))
+}
+
+/// Tells "the kernel does not know this" from "it cannot be done now".
+fn is_offered(tried: std::io::Result<()>) -> std::io::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(false),
+            _ => Err(error),
+        },
+    }
 }
 
 fn require_flags(ring: &IoUring) -> Result<(), StartError> {
@@ -230,10 +265,12 @@ fn missing(mut required: impl Iterator<Item = (&'static str, bool)>) -> Result<(
 /// What a failed io_uring_setup means.
 pub(super) fn explain(error: &std::io::Error, settings: &Settings) -> StartError {
     match error.raw_os_error() {
+        // Some filters hide what they forbid.
+        Some(libc::ENOSYS) if is_filtered(status().as_deref()) => StartError::Seccomp,
         Some(libc::ENOSYS | libc::EINVAL) => StartError::KernelTooOld { release: release() },
         Some(libc::EPERM | libc::EACCES) => explain_refusal(
             std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().as_deref(),
-            std::fs::read_to_string("/proc/self/status").ok().as_deref(),
+            status().as_deref(),
         ),
         Some(libc::ENOMEM) => StartError::Memlock {
             needed_bytes: setup::locked_bytes(settings),
@@ -246,15 +283,21 @@ pub(super) fn explain(error: &std::io::Error, settings: &Settings) -> StartError
 
 /// Who refused: judged by the sysctl's file and the process' status, where they can be read.
 fn explain_refusal(sysctl: Option<&str>, status: Option<&str>) -> StartError {
-    let filtered = status.is_some_and(|status| {
-        let mut lines = status.lines().filter_map(|line| line.strip_prefix("Seccomp:"));
-        lines.any(|value| value.trim() == "2")
-    });
     match sysctl.and_then(|text| text.trim().parse().ok()) {
         Some(value @ 1..=2) => StartError::Sysctl { value },
-        _ if filtered => StartError::Seccomp,
+        _ if is_filtered(status) => StartError::Seccomp,
         _ => StartError::Denied,
     }
+}
+
+/// Whether the process has a seccomp filter.
+fn is_filtered(status: Option<&str>) -> bool {
+    let mut lines = status.unwrap_or_default().lines();
+    lines.any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+}
+
+fn status() -> Option<String> {
+    std::fs::read_to_string("/proc/self/status").ok()
 }
 
 pub(super) fn failed(step: &'static str, error: &std::io::Error) -> StartError {

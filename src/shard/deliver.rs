@@ -31,7 +31,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn handle_deliveries(&mut self) {
         let mut bytes = 0;
         let mut walked = 0;
-        for from in 0..self.post.nodes() {
+        for from in self.lanes() {
             for _ in 0..DELIVERIES_MAX {
                 if bytes >= BYTES_MAX || walked >= WALKED_MAX {
                     break;

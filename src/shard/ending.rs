@@ -12,10 +12,10 @@ impl<R: Ring> Shard<R> {
     /// A client reads too slowly: its queue is dropped, and it is told so if it still can be.
     pub(super) fn give_up_slow(&mut self, index: u32) {
         let Some(slot) = self.slots.at_mut(index) else { return };
-        self.numbers.count(Counter::OutboxOverflows, 1);
         let dropped = slot.outbox.drop_queued();
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
         if slot.conn.stage() == Stage::Talking {
+            self.numbers.count(Counter::OutboxOverflows, 1);
             self.call(index, |conn, cx| conn.end(Cause::Slow, cx));
         } else {
             self.call(index, |conn, _| conn.abandon(Cause::Slow));

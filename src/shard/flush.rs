@@ -48,10 +48,6 @@ impl Flush {
     pub(super) fn sends<'a>(&'a self, arena: &'a [u8]) -> Batch<'a> {
         Batch { flights: &self.flights, arena }
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.flights.is_empty()
-    }
 }
 
 impl<R: Ring> Shard<R> {
@@ -79,9 +75,6 @@ impl<R: Ring> Shard<R> {
 
     /// Turns what the sockets refused into backlogs; everything else has gone.
     pub(super) fn settle_flush(&mut self) {
-        if self.flush.is_empty() {
-            return;
-        }
         for at in 0..self.completions.len() {
             if let Completion::SendShort { index, sent, errno } = self.completions[at] {
                 self.refused(index, sent, errno);

@@ -23,7 +23,7 @@ const REQUESTS_MAX: usize = 256;
 impl<R: Ring> Shard<R> {
     /// Takes requests from all lanes, within the limits of a turn.
     pub(super) fn handle_requests(&mut self) {
-        for from in 0..self.post.nodes() {
+        for from in self.lanes() {
             for _ in 0..REQUESTS_MAX {
                 if !self.can_serve(from) {
                     break;
@@ -32,6 +32,13 @@ impl<R: Ring> Shard<R> {
                 self.serve(request);
             }
         }
+    }
+
+    /// All threads, beginning with another one in each turn: what one turn can take is limited, and
+    /// no thread is to be left out for ever.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = usize> + use<R> {
+        let (first, nodes) = (self.first_lane, self.post.nodes());
+        (first..nodes).chain(0..first)
     }
 
     /// Whether the oldest request of any lane can be served now.

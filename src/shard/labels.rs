@@ -3,9 +3,7 @@
 use crate::conn;
 use crate::conn::closing::Initiator;
 use crate::dialect::cause::{Cause, Protocol};
-use crate::http1::error::HeadError;
 use crate::metrics::label::{Label, Vocabulary};
-use crate::ws::handshake::Refusal;
 
 /// The labels of a shard.
 #[derive(Debug)]
@@ -59,36 +57,26 @@ impl Label for Initiator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusalReason(usize);
 
-/// What a reason is called that no room has listed; there is none.
-const UNLISTED: &str = "other";
-
 impl RefusalReason {
-    /// The label of `reason`.
+    /// The label of `reason`, one of [`conn::REFUSAL_REASONS`].
+    ///
+    /// # Panics
+    /// If it is not listed there.
     pub fn of(reason: &str) -> Self {
-        let index = Self::texts().position(|text| text == reason);
-        debug_assert!(index.is_some(), "{reason} is not listed");
-        Self(index.unwrap_or(0))
-    }
-
-    fn texts() -> impl Iterator<Item = &'static str> {
-        [UNLISTED]
-            .into_iter()
-            .chain(conn::REFUSAL_REASONS.iter().copied())
-            .chain(HeadError::ALL.iter().map(|error| error.reason()))
-            .chain(Refusal::ALL.iter().map(|refusal| refusal.reason()))
+        let index = conn::REFUSAL_REASONS.iter().position(|text| *text == reason);
+        Self(index.expect("every reason is listed"))
     }
 }
 
 impl Label for RefusalReason {
-    const COUNT: usize =
-        1 + conn::REFUSAL_REASONS.len() + HeadError::ALL.len() + Refusal::ALL.len();
+    const COUNT: usize = conn::REFUSAL_REASONS.len();
 
     fn index(self) -> usize {
         self.0
     }
 
     fn text(index: usize) -> &'static str {
-        Self::texts().nth(index).unwrap_or(UNLISTED)
+        conn::REFUSAL_REASONS[index]
     }
 }
 

@@ -15,7 +15,7 @@ use crate::dialect::{Action, Answer, Ticket};
 use crate::mail::message::Request;
 use crate::mail::post::Post;
 use crate::metrics::Writer;
-use crate::metrics::catalogue::{Gauge, TimeHistogram};
+use crate::metrics::catalogue::{Gauge, SizeHistogram, TimeHistogram};
 use crate::ring::{Completion, Errno, Farewell, Fatal, Ring, Token, Wait};
 use crate::topic::home::Homes;
 use crate::topic::subscribers::Topics;
@@ -95,6 +95,8 @@ pub struct Shard<R: Ring> {
     outgoing: Vec<VecDeque<Request>>,
     /// Connections that are not read until `outgoing` has moved.
     stalled: Vec<Token>,
+    /// The thread whose lanes come first in this turn.
+    first_lane: usize,
     completions: Vec<Completion>,
     listeners: Vec<Listener>,
     life: Life,
@@ -173,6 +175,7 @@ impl<R: Ring> Shard<R> {
             answers: VecDeque::new(),
             outgoing: (0..post.nodes()).map(|_| VecDeque::new()).collect(),
             stalled: Vec::new(),
+            first_lane: 0,
             completions: Vec::new(),
             listeners: vec![
                 Listener { accepting: Accepting::Armed, pause: ACCEPT_PAUSES.0 };
@@ -200,6 +203,9 @@ impl<R: Ring> Shard<R> {
         self.post.wake_up();
         self.now = self.ring.now();
         self.desk.now = self.now;
+
+        self.numbers.observe_size(SizeHistogram::TurnCompletions, to_u64(self.completions.len()));
+        self.first_lane = (self.first_lane + 1) % self.post.nodes();
 
         self.settle_flush();
         let mut completions = std::mem::take(&mut self.completions);

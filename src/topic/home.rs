@@ -221,7 +221,8 @@ impl Homes {
         Ok((topic.history.read(query), position))
     }
 
-    /// Drops old publications and dead topics, looking at no more than `budget` topics.
+    /// Drops old publications and dead topics, looking at no more than `budget` topics. Without a
+    /// namespace a topic lives only as long as somebody is subscribed.
     pub fn sweep<'n>(
         &mut self,
         namespace_of: impl Fn(&TopicName) -> Option<&'n Namespace>,
@@ -231,14 +232,15 @@ impl Homes {
         for _ in 0..budget.min(self.topics.len()) {
             self.swept = (self.swept + 1) % self.topics.len();
             let Some(topic) = &mut self.topics[self.swept] else { continue };
-            let Some(namespace) = namespace_of(&topic.name) else { continue };
             let before = Weight::of(&topic.history);
-            topic.history.expire(namespace, now);
+            let is_worth_keeping = namespace_of(&topic.name).is_some_and(|namespace| {
+                topic.history.expire(namespace, now);
+                let quiet = now.saturating_duration_since(topic.touched);
+                !topic.history.is_empty()
+                    || (namespace.mode != Mode::Live && quiet < namespace.history_age)
+            });
+            let is_dead = topic.interests.is_empty() && !is_worth_keeping;
             let after = Weight::of(&topic.history);
-            let quiet = now.saturating_duration_since(topic.touched);
-            let is_dead = topic.interests.is_empty()
-                && topic.history.is_empty()
-                && (namespace.mode == Mode::Live || quiet >= namespace.history_age);
             self.weigh(before, after);
             if is_dead && let Ok(index) = u32::try_from(self.swept) {
                 self.remove(index);

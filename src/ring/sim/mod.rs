@@ -295,3 +295,6 @@ impl Ring for SimRing {
         &self.stats
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{opcode, squeue};
 
-use super::probe::{Feature, Features, StartError, explain, failed, probe};
+use super::probe::{self, Feature, Features, StartError, explain, failed};
 use super::slots::{Part, Slots};
 use super::stats::Stats;
 use super::wakes::Wakes;
@@ -86,7 +86,7 @@ impl Uring {
     ///
     /// Errors: why the kernel does not give one.
     pub fn new(settings: &Settings, parts: Parts) -> Result<Self, StartError> {
-        let features = probe(settings)?;
+        let features = probe::features(settings)?;
         let ring = setup::open(settings, features).map_err(|error| explain(&error, settings))?;
         let (pool, sharing) = if features.has(Feature::IncrementalBuffers) {
             (settings.shared_buffers, Sharing::Incremental)

@@ -6,7 +6,7 @@ use io_uring::register::Restriction;
 use io_uring::squeue::Flags;
 use io_uring::{IoUring, opcode};
 
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Sharing};
 use crate::ring::probe::{Feature, Features};
 
 /// Settings of one ring.
@@ -49,8 +49,6 @@ pub struct Pool {
 
 /// IORING_UNREGISTER_RING_FDS of `linux/io_uring.h`.
 const UNREGISTER_RING_FDS: u8 = 21;
-/// Entries of a ring that is made only to try something.
-const TRIAL_ENTRIES: u32 = 8;
 
 /// Makes a ring; disabled until `restrict` and `enable` when it has [`Feature::Restrictions`].
 ///
@@ -82,25 +80,21 @@ pub(in crate::ring) fn locked_bytes(settings: &Settings) -> u64 {
     pages(submissions * 64) + pages(4096 + submissions * 4 + completions * 16) + pages(buffers * 16)
 }
 
-/// Whether rings without the index array can be made (6.6).
-pub(in crate::ring) fn offers_no_sqarray() -> bool {
-    let mut builder = IoUring::<io_uring::squeue::Entry, io_uring::cqueue::Entry>::builder();
-    builder.setup_no_sqarray().build(TRIAL_ENTRIES).is_ok()
-}
-
-/// Whether the descriptor of `ring` can be registered; it is not when this returns.
-pub(in crate::ring) fn offers_registered_ring(ring: &IoUring) -> bool {
+/// Registers the descriptor of `ring`, and takes that back.
+///
+/// Errors: of io_uring_register(2).
+pub(in crate::ring) fn try_registered_ring(ring: &IoUring) -> io::Result<()> {
     let mut submitter = ring.submitter();
-    submitter.register_ring_fd().is_ok() && submitter.unregister_ring_fd().is_ok()
+    submitter.register_ring_fd()?;
+    submitter.unregister_ring_fd()
 }
 
-/// Whether provided buffers can be shared (6.12). To be asked of a ring that is dropped afterwards.
-pub(in crate::ring) fn offers_incremental_buffers(ring: &IoUring) -> bool {
+/// Registers a shared buffer (6.12), and takes that back.
+///
+/// Errors: of io_uring_register(2).
+pub(in crate::ring) fn try_incremental_buffers(ring: &IoUring) -> io::Result<()> {
     let pool = Pool { count: 1, bytes: 4096 };
-    match Buffers::register(ring, pool, super::buffers::Sharing::Incremental) {
-        Ok(buffers) => buffers.unregister(ring).is_ok(),
-        Err(_) => false,
-    }
+    Buffers::register(ring, pool, Sharing::Incremental)?.unregister(ring)
 }
 
 /// Restricts a disabled ring to the operations that are used here, from [`enable`] on.

@@ -1,0 +1,50 @@
+//! Every metric of the catalogue is written somewhere outside the room of metrics.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::path::Path;
+
+use ringway::metrics::catalogue::{
+    ControlFamily, Counter, CounterFamily, Gauge, SizeHistogram, TimeHistogram,
+};
+
+/// The text of all sources but those of metrics themselves, without their tests.
+fn sources(folder: &Path, text: &mut String) {
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("src/metrics") {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = std::fs::read_to_string(path).unwrap();
+            text.push_str(source.split("#[cfg(test)]\nmod tests").next().unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_metric_is_written_by_the_code_that_knows_it() {
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    let mut signs: Vec<String> = Vec::new();
+    signs.extend(Counter::ALL.iter().map(|metric| format!("Counter::{metric:?}")));
+    signs.extend(Gauge::ALL.iter().map(|metric| format!("Gauge::{metric:?}")));
+    signs.extend(TimeHistogram::ALL.iter().map(|metric| format!("TimeHistogram::{metric:?}")));
+    signs.extend(SizeHistogram::ALL.iter().map(|metric| format!("SizeHistogram::{metric:?}")));
+    // Families have a method each; `connections` is the difference of the first two.
+    signs.extend(CounterFamily::ALL.iter().map(|family| {
+        let method = match family {
+            CounterFamily::Opened => "opened",
+            CounterFamily::Closed => "closed",
+            CounterFamily::CloseSent => "close_sent",
+            CounterFamily::CloseReceived => "close_received",
+            CounterFamily::HandshakeRefused => "handshake_refused",
+            CounterFamily::MessagesReceived => "messages_received",
+            CounterFamily::AcceptPaused => "accept_paused",
+        };
+        format!("numbers.{method}(")
+    }));
+    signs
+        .extend(ControlFamily::ALL.iter().map(|ControlFamily::ApiRequests| ".api_request(".into()));
+    let unwritten: Vec<_> = signs.into_iter().filter(|sign| !text.contains(&**sign)).collect();
+    assert_eq!(unwritten, [""; 0]);
+}
