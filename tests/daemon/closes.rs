@@ -4,13 +4,13 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::gateway::{Gateway, free_address};
 use crate::gateway::client::{Client, Next};
 use crate::gateway::clock::{ms, now, pause};
 use crate::gateway::frame::{
     BINARY, CLOSE, CONTINUATION, FIN, Length, PING, PONG, TEXT, close, frame, header,
 };
-use crate::gateway::metrics::{Family, family};
+use crate::gateway::metrics::Family;
+use crate::gateway::{Gateway, free_address};
 
 /// What is expected of the counters so far.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ fn by_transport(cause: &str) -> End<'_> {
 
 impl Ledger {
     fn note(&mut self, protocol: &str, end: End<'_>) {
-        let mut count = |family: &mut Family, labels: String| *family.entry(labels).or_default() += 1;
+        let count = |family: &mut Family, labels: String| *family.entry(labels).or_default() += 1;
         let End { code, initiator, cause, sent, received } = end;
         count(&mut self.closed, format!("{code} {initiator} {cause} {protocol}"));
         count(&mut self.opened, protocol.to_owned());
@@ -76,7 +76,8 @@ impl Ledger {
         assert_eq!(metrics.family("close_received_total"), self.received);
         let open = metrics.family("connections");
         let mut opened = self.opened.clone();
-        open.into_iter().for_each(|(protocol, count)| *opened.entry(protocol).or_default() += count);
+        open.into_iter()
+            .for_each(|(protocol, count)| *opened.entry(protocol).or_default() += count);
         assert_eq!(metrics.family("opened_total"), opened);
     }
 }
@@ -162,6 +163,37 @@ fn an_end_without_a_close_is_counted_as_1006() {
 }
 
 #[test]
+fn what_came_before_a_fin_is_answered() {
+    let gateway = Gateway::start(&[]);
+    let mut ledger = Ledger::default();
+    let mut client = gateway.open("/echo");
+    // More than one turn of the shard takes.
+    let messages = (0..1_000).map(|n| frame(FIN | TEXT, format!("{n}").as_bytes()));
+    client.send(&messages.collect::<Vec<_>>().concat());
+    client.finish_writing();
+    for n in 0..1_000 {
+        assert_eq!(client.read_text(), n.to_string());
+    }
+    assert_eq!(client.next(), Next::Fin);
+    ledger.note("echo", by_transport("client_gone"));
+
+    // A Close behind as many messages counts as one.
+    let mut client = gateway.open("/echo");
+    let mut bytes = frame(FIN | TEXT, b"x").repeat(1_000);
+    bytes.extend(close(4400, b""));
+    client.send(&bytes);
+    client.finish_writing();
+    for _ in 0..1_000 {
+        assert_eq!(client.read_text(), "x");
+    }
+    client.expect_close(4400);
+    ledger.note("echo", by_client("4400"));
+    ledger.settle(&gateway);
+    drop(client);
+    gateway.finish();
+}
+
+#[test]
 fn a_failed_connection_is_counted_with_the_code_that_failed_it() {
     let gateway = Gateway::start(&[]);
     let mut ledger = Ledger::default();
@@ -217,21 +249,22 @@ fn too_many_control_frames_are_a_flood() {
 fn what_a_client_protocol_forbids_ends_with_the_code_of_that_protocol() {
     let gateway = Gateway::start(&[]);
     let mut ledger = Ledger::default();
-    let mut end = |path: &str, protocol: &str, sent: &[u8], code: u16, reason: &str, cause: &str| {
-        let label = code.to_string();
-        let mut client = gateway.open(path);
-        client.send(sent);
-        agree(&mut client, code, reason);
-        ledger.note(protocol, by_server(&label, cause));
-        // The same, and then FIN instead of an answer.
-        let mut client = gateway.open(path);
-        client.send(sent);
-        assert_eq!(client.read_close().0, Some(code));
-        assert_eq!(client.next(), Next::Fin);
-        drop(client);
-        let silent = End { code: "1006", ..failed(&label, cause) };
-        ledger.note(protocol, silent);
-    };
+    let mut end =
+        |path: &str, protocol: &str, sent: &[u8], code: u16, reason: &str, cause: &str| {
+            let label = code.to_string();
+            let mut client = gateway.open(path);
+            client.send(sent);
+            agree(&mut client, code, reason);
+            ledger.note(protocol, by_server(&label, cause));
+            // The same, and then FIN instead of an answer.
+            let mut client = gateway.open(path);
+            client.send(sent);
+            assert_eq!(client.read_close().0, Some(code));
+            assert_eq!(client.next(), Next::Fin);
+            drop(client);
+            let silent = End { code: "1006", ..failed(&label, cause) };
+            ledger.note(protocol, silent);
+        };
     let text = |text: &str| frame(FIN | TEXT, text.as_bytes());
     let connected = |more: &str| text(&format!("{{\"id\":1,\"connect\":{{}}}}\n{more}"));
     let ws = "/connection/websocket";
@@ -330,13 +363,17 @@ fn a_slow_client_is_counted_whether_or_not_it_reads_its_close() {
     let text = format!(
         "[[listener]]\naddress = \"{clients}\"\n[[namespace]]\nhistory_bytes_max = \"32 KiB\"\n"
     );
-    let gateway = Gateway::start_with(&text, clients, &[
-        "outbox.bytes_max=\"64 KiB\"",
-        "outbox.soft_bytes_max=\"32 KiB\"",
-        "websocket.close_timeout=\"1s\"",
-        "socket.send_buffer=\"8 KiB\"",
-        "socket.notsent_lowat=\"4 KiB\"",
-    ]);
+    let gateway = Gateway::start_with(
+        &text,
+        clients,
+        &[
+            "outbox.bytes_max=\"64 KiB\"",
+            "outbox.soft_bytes_max=\"32 KiB\"",
+            "websocket.close_timeout=\"1s\"",
+            "socket.send_buffer=\"8 KiB\"",
+            "socket.notsent_lowat=\"4 KiB\"",
+        ],
+    );
     let mut ledger = Ledger::default();
     let filler = "x".repeat(8 * 1024);
     let mut overwhelm = |reads: bool| {
@@ -354,7 +391,8 @@ fn a_slow_client_is_counted_whether_or_not_it_reads_its_close() {
                 pause(ms(20));
             }
             let sent = Some("4008");
-            let end = End { code: "1006", initiator: "server", cause: "slow", sent, received: None };
+            let end =
+                End { code: "1006", initiator: "server", cause: "slow", sent, received: None };
             ledger.note("raw", end);
         }
     };
@@ -382,9 +420,8 @@ fn the_server_api_ends_connections_with_the_code_it_is_given() {
     ledger.note("centrifuge", by_server("3503", "disconnected"));
     drop(client);
     let (mut client, id) = connect();
-    let with = format!(
-        r#"{{"user":"","client":"{id}","disconnect":{{"code":4321,"reason":"enough"}}}}"#
-    );
+    let with =
+        format!(r#"{{"user":"","client":"{id}","disconnect":{{"code":4321,"reason":"enough"}}}}"#);
     gateway.api("disconnect", &with);
     agree(&mut client, 4321, "enough");
     ledger.note("centrifuge", by_server("4xxx_other", "disconnected"));

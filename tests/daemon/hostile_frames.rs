@@ -85,8 +85,7 @@ fn f2_a_thousand_declared_gigabytes_cost_nothing() {
     canary.finish();
     gateway.await_metrics(|metrics| metrics.sum("connections") == 0);
     let closed = gateway.metrics().family("closed_total");
-    let wanted =
-        [("1000 client client_close echo", 1), ("1009 server too_big echo", COUNT as u64)];
+    let wanted = [("1000 client client_close echo", 1), ("1009 server too_big echo", COUNT as u64)];
     assert_eq!(closed, family(wanted));
     gateway.finish();
 }
@@ -366,10 +365,7 @@ fn f11_text_that_is_not_utf_8_fails_at_once() {
     for payload in wrong {
         fail(&gateway, &frame(FIN | TEXT, payload), 1007, "invalid_utf8");
         let split = payload.len() / 2;
-        let two = [
-            frame(TEXT, &payload[..split]),
-            frame(FIN | CONTINUATION, &payload[split..]),
-        ];
+        let two = [frame(TEXT, &payload[..split]), frame(FIN | CONTINUATION, &payload[split..])];
         fail(&gateway, &two.concat(), 1007, "invalid_utf8");
         fail(&gateway, &close(1000, payload), 1007, "invalid_utf8");
     }
@@ -402,9 +398,7 @@ fn f12_closes_with_what_may_not_be_sent_fail() {
     let gateway = Gateway::start(&[]);
     let canary = gateway.canary();
     fail(&gateway, &frame(FIN | CLOSE, b"x"), 1002, "protocol_error");
-    for code in
-        [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 9999, u16::MAX]
-    {
+    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 9999, u16::MAX] {
         fail(&gateway, &close(code, b""), 1002, "protocol_error");
     }
     fail(&gateway, &close(1000, &[b'x'; 124]), 1002, "protocol_error");
@@ -442,8 +436,7 @@ fn f13_what_comes_after_a_close_is_ignored() {
     canary.finish();
     gateway.await_metrics(|metrics| metrics.sum("connections") == 0);
     let closed = gateway.metrics().family("closed_total");
-    let wanted =
-        [("1000 client client_close echo", 2), ("1002 server protocol_error echo", 1)];
+    let wanted = [("1000 client client_close echo", 2), ("1002 server protocol_error echo", 1)];
     assert_eq!(closed, family(wanted));
     gateway.finish();
 }

@@ -117,7 +117,8 @@ fn h2_too_many_headers_are_refused_without_memory_for_them() {
 fn h3_offers_are_read_in_one_pass() {
     let gateway = Gateway::start(&[]);
     let long = 15 * 1024;
-    let offers = ["a,".repeat(long / 2), " ".repeat(long) + "(", "\"".repeat(long), ",".repeat(long)];
+    let offers =
+        ["a,".repeat(long / 2), " ".repeat(long) + "(", "\"".repeat(long), ",".repeat(long)];
     for offer in &offers {
         let line = format!("Sec-WebSocket-Protocol: {offer}\r\n");
         refuse(&gateway, request("/echo", &line).as_bytes(), 400, "bad_subprotocols");
@@ -213,7 +214,11 @@ fn h6_ambiguous_requests_are_never_upgraded() {
         (request("/echo", "Content-Length: 5\r\n") + "hello", 400, "body_not_allowed"),
         (request("/echo", "Content-Length: +0\r\n"), 400, "bad_content_length"),
         (request("/echo", "Content-Length: 0\r\nContent-Length: 0\r\n"), 400, "header_repeated"),
-        (request("/echo", "Transfer-Encoding: chunked\r\n") + "0\r\n\r\n", 400, "transfer_encoding"),
+        (
+            request("/echo", "Transfer-Encoding: chunked\r\n") + "0\r\n\r\n",
+            400,
+            "transfer_encoding",
+        ),
         (
             request("/echo", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
             400,
@@ -423,4 +428,49 @@ fn h12_what_clients_send_reaches_neither_log_nor_labels() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(!log.contains('\x1b'), "{log}");
     assert!(!log.contains("evil:1"), "{log}");
+}
+
+#[test]
+fn more_clients_than_there_is_room_for_are_told_to_come_later() {
+    for limit in ["limits.connections_max=10", "limits.handshakes_max=10"] {
+        let gateway = Gateway::start(&[limit, "http.head_timeout=\"1m\""]);
+        let canary = gateway.canary();
+        let open = if limit.contains("connections") { 9 } else { 10 };
+        let waiting: Vec<Client> = (0..open).map(|_| gateway.connect()).collect();
+        gateway.await_metrics(|metrics| metrics.sum("connections_handshaking") == open);
+        for _ in 0..5 {
+            let mut client = gateway.connect();
+            client.send(request("/echo", "").as_bytes());
+            let response = client.read_response();
+            assert_eq!(response.status, 503, "{limit}");
+            let wait = response.header("retry-after").and_then(|text| text.parse::<u32>().ok());
+            assert!(wait.is_some_and(|seconds| (1..=10).contains(&seconds)), "{response:?}");
+            assert_eq!(client.next(), Next::Fin);
+        }
+        let refused = gateway.metrics().family("handshake_refused_total");
+        assert_eq!(refused, family([("503 unavailable", 5)]), "{limit}");
+        drop(waiting);
+        gateway.await_metrics(|metrics| metrics.sum("connections_handshaking") == 0);
+        accept(&gateway, request("/echo", "").as_bytes());
+        canary.finish();
+        gateway.finish();
+    }
+}
+
+#[test]
+fn without_descriptors_it_serves_those_it_has_and_recovers() {
+    let gateway = Gateway::start_with_descriptors(64, &["limits.connections_max=10000"]);
+    let canary = gateway.canary();
+    let crowd: Vec<Client> = (0..100).map(|_| gateway.connect()).collect();
+    pause(ms(300));
+    let before = gateway.usage();
+    pause(ms(300));
+    let busy_ms = before.cpu_ns_since() / 1_000_000;
+    assert!(busy_ms < 100, "busy for {busy_ms} of 300 ms");
+    drop(crowd);
+    accept(&gateway, request("/echo", "").as_bytes());
+    canary.finish();
+    let paused = gateway.metrics().family("accept_paused_total");
+    assert!(paused.get("fd").is_some_and(|count| *count > 0), "{paused:?}");
+    gateway.finish();
 }

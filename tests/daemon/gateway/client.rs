@@ -217,6 +217,12 @@ impl Client {
         }
     }
 
+    /// Reads at most `count` bytes and throws them away.
+    pub(crate) fn read_some(&mut self, count: usize) {
+        let read = self.stream.read(&mut vec![0; count]);
+        assert!(read.is_ok_and(|n| n > 0), "nothing comes");
+    }
+
     /// All bytes up to the end, as far as they came.
     pub(crate) fn read_all(&mut self) -> Vec<u8> {
         while let Ok(1..) = self.fill() {}

@@ -59,8 +59,8 @@ impl Metrics {
 
     /// Every connection that was opened is open, or was counted closed once.
     pub(crate) fn assert_balanced(&self) {
-        let [opened, closed, open] = ["opened_total", "closed_total", "connections"]
-            .map(|name| self.sum(name));
+        let [opened, closed, open] =
+            ["opened_total", "closed_total", "connections"].map(|name| self.sum(name));
         assert_eq!(opened, closed + open, "{self:#?}");
     }
 }

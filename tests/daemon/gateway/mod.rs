@@ -76,14 +76,14 @@ pub(crate) fn ringway() -> Command {
     Command::new(env!("CARGO_BIN_EXE_ringway"))
 }
 
-/// Waits for the end of a process.
-pub(crate) fn wait_for_end(child: &mut Child) -> ExitStatus {
-    let deadline = now() + PATIENCE;
+/// How a process ended; `None`: it did not in this time.
+pub(crate) fn wait_for_end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let deadline = now() + patience;
     loop {
-        if let Some(status) = child.try_wait().expect("our own child can be waited for") {
+        let status = child.try_wait().expect("our own child can be waited for");
+        if status.is_some() || now() > deadline {
             return status;
         }
-        assert!(now() < deadline, "the process does not end");
         pause(Duration::from_millis(5));
     }
 }
@@ -97,11 +97,23 @@ impl Gateway {
 
     /// Starts it with this configuration, whose clients connect to `clients`.
     pub(crate) fn start_with(text: &str, clients: SocketAddr, overrides: &[&str]) -> Self {
+        Self::launch(ringway(), text, clients, overrides)
+    }
+
+    /// Starts it with at most `count` descriptors.
+    pub(crate) fn start_with_descriptors(count: u32, overrides: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")]);
+        shell.arg(ringway().get_program());
+        let clients = free_address();
+        Self::launch(shell, &usual_settings(clients), clients, overrides)
+    }
+
+    fn launch(mut command: Command, text: &str, clients: SocketAddr, overrides: &[&str]) -> Self {
         let folder = TempDir::new().expect("there is room for a configuration");
         let path = folder.path().join("ringway.toml");
         std::fs::write(&path, text).expect("there is room for a configuration");
         let operators = free_address();
-        let mut command = ringway();
         command.arg("run").arg("--config").arg(&path);
         let address = format!("operator.address=\"{operators}\"");
         let usual = [
@@ -229,11 +241,21 @@ impl Gateway {
 
     /// Waits for its end; returns how it ended and what it had logged.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
-        let status = wait_for_end(&mut self.child);
+        let status = wait_for_end(&mut self.child, PATIENCE).expect("it ends when it is told to");
         if let Some(reader) = self.log_reader.take() {
             reader.join().expect("the log is text");
         }
         (status, self.log())
+    }
+
+    /// As [`Gateway::finish`], with at most this many descriptors in the end.
+    pub(crate) fn finish_with_descriptors(self, most: usize) {
+        let deadline = now() + PATIENCE;
+        while self.usage().descriptors > most {
+            assert!(now() < deadline, "descriptors stay open: {:?}", self.usage());
+            pause(Duration::from_millis(10));
+        }
+        self.finish();
     }
 
     /// Sees that all that came has gone and been counted, and that it ends in order.
@@ -272,7 +294,8 @@ impl Drop for Gateway {
 fn disabled_features() -> String {
     let wanted = std::env::var("RINGWAY_TEST_DISABLE").unwrap_or_default();
     let names = Feature::ALL.map(Feature::name);
-    let names = names.iter().filter(|name| wanted == "all" || wanted.split(',').any(|w| w == **name));
+    let names =
+        names.iter().filter(|name| wanted == "all" || wanted.split(',').any(|w| w == **name));
     let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
     format!("ring.disable=[{}]", names.join(","))
 }
