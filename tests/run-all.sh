@@ -2,6 +2,9 @@
 # Runs every test, cheapest first, one line for each step; stops at the first that fails. Logs are
 # in target/test-logs/. The last line sums up: "N passed, N failed".
 #
+# With RINGWAY_FULL=1 the long runs are added: more seeds, mutants of the shard, every Autobahn case,
+# longer fuzzing, and the build that operators run.
+#
 # An executable tests/run-NAME.sh is a step of its own. It finds the gateway in $RINGWAY and says
 # "N passed, N failed" in its last line, or it counts as one.
 set -uo pipefail
@@ -10,6 +13,11 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 export RINGWAY="$PWD/target/quick/ringway"
 export RUST_BACKTRACE=1 CARGO_TERM_COLOR=never
+full=${RINGWAY_FULL-}
+if [ -n "$full" ]; then
+  export RINGWAY_SIM_SEEDS=${RINGWAY_SIM_SEEDS-2000} RINGWAY_MUTATIONS=${RINGWAY_MUTATIONS-200000}
+  export AUTOBAHN_EXCLUDE=${AUTOBAHN_EXCLUDE-} FUZZ_SECONDS=${FUZZ_SECONDS-60}
+fi
 logs=target/test-logs
 mkdir -p "$logs"
 passed=0
@@ -67,4 +75,8 @@ for script in tests/run-*.sh; do
 done
 step autobahn .ci/autobahn "$RINGWAY"
 step fuzz tests/fuzz.sh "${FUZZ_SECONDS:-10}"
+if [ -n "$full" ]; then
+  step mutants tests/mutants.sh
+  step release cargo build --release --workspace --bins
+fi
 echo "$passed passed, $failed failed"

@@ -29,8 +29,10 @@ enum Phase {
     Open,
     /// Our Close is sent.
     Closing,
-    /// Their Close has come; only the end of the stream is due.
+    /// Their Close has come after ours; only the end of the stream is due.
     Closed,
+    /// Their Close with this code has come first, and ours answers it.
+    Told(u16),
 }
 
 /// What comes out of received bytes.
@@ -51,8 +53,10 @@ pub(crate) enum Event<'a> {
 pub(crate) enum End {
     /// It never came up.
     Failed,
-    /// It was up, and ended without our doing.
+    /// It was up, and ended without our doing or a word of theirs.
     Lost,
+    /// It was up, and the server closed it with this code.
+    Told(u16),
     /// The closing handshake that we began was completed with 1000.
     Clean,
     /// We began to close it, and the handshake was cut short or had another code.
@@ -147,6 +151,7 @@ impl Link {
             (Phase::Closing, _) => End::Unclean,
             (Phase::Closed, Some(1000)) => End::Clean,
             (Phase::Closed, Some(_)) => End::Unclean,
+            (Phase::Told(code), _) => End::Told(code),
             (Phase::Upgrading | Phase::Joining | Phase::Open | Phase::Closed, _) => End::Lost,
         }
     }
@@ -249,7 +254,7 @@ impl Link {
         payload: &[u8],
         event: &mut impl FnMut(&mut Self, Event<'_>),
     ) -> bool {
-        if self.phase == Phase::Closed {
+        if matches!(self.phase, Phase::Closed | Phase::Told(_)) {
             return false; // RFC 6455 §5.5.1: nothing follows a Close
         }
         match (opcode, self.fragments.take()) {
@@ -275,13 +280,14 @@ impl Link {
     }
 
     fn closed(&mut self, payload: &[u8]) {
-        if self.phase == Phase::Closing {
-            let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+        let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+        self.phase = if self.phase == Phase::Closing {
             self.close_code = Some(code);
+            Phase::Closed
         } else {
             frame::encode(&mut self.outbox, frame::CLOSE, payload, mask());
-        }
-        self.phase = Phase::Closed;
+            Phase::Told(code)
+        };
     }
 
     fn message(&mut self, message: &[u8], event: &mut impl FnMut(&mut Self, Event<'_>)) {

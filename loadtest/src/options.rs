@@ -115,10 +115,15 @@ pub(crate) enum Mode {
         size: u32,
     },
     /// Connections that are opened and kept for the measured time.
+    ///
+    /// With `--expect-close` the server is to close each of them within that time.
     Idle {
         /// How many connections.
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         connections: u32,
+        /// The server closes them with this code; anything else is a fault.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1000..5000))]
+        expect_close: Option<u16>,
     },
     /// Connect, upgrade, one message and its echo, closing handshake; over and over.
     Churn {
@@ -156,7 +161,7 @@ impl Mode {
     pub(crate) fn connections(self) -> u32 {
         match self {
             Self::Echo { connections, .. }
-            | Self::Idle { connections }
+            | Self::Idle { connections, .. }
             | Self::Churn { connections, .. } => connections,
             Self::Fanout { subscribers, publishers, .. } => subscribers + u32::from(publishers),
         }

@@ -9,7 +9,7 @@ use crate::histogram::Histogram;
 /// What was wrong. Anything but zero fails the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
-    /// Sent, and never arrived.
+    /// Sent, and never arrived; expected closes that never came.
     pub(crate) missing: u64,
     /// Arrived again.
     pub(crate) duplicated: u64,

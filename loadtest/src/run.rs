@@ -108,7 +108,8 @@ fn driver(options: &Options, shape: Option<Shape>) -> Box<dyn Driver + Send> {
             Box::new(Echo::new(common, mode, depth, bytes(size)))
         }
         (Mode::Churn { size, .. }, _) => Box::new(Churn::new(common, mode, bytes(size))),
-        (Mode::Idle { .. } | Mode::Fanout { .. }, _) => Box::new(Idle::new(common, mode)),
+        (Mode::Idle { expect_close, .. }, _) => Box::new(Idle::new(common, mode, expect_close)),
+        (Mode::Fanout { .. }, None) => unreachable!("a fan-out has a shape"),
     }
 }
 
@@ -172,7 +173,11 @@ impl<'a> Progress<'a> {
         let all_up = shared.failed.load(Ordering::Relaxed) == 0 && up();
         if all_up && !self.interrupted {
             // A dead server must not be knocked at for the rest of the time.
-            let over = || shared.spent() || shared.failed.load(Ordering::Relaxed) > wanted;
+            let over = || {
+                shared.spent()
+                    || shared.failed.load(Ordering::Relaxed) > wanted
+                    || shared.told.load(Ordering::Relaxed) >= wanted
+            };
             shared.enter(Stage::Warmup)?;
             self.wait(workers, nanos(warmup), over)?;
             self.measuring.0 = self.moment();

@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) failed: AtomicU64,
     /// Connections that were up and ended before we closed them.
     pub(crate) lost: AtomicU64,
+    /// Connections that the server closed as it was expected to.
+    pub(crate) told: AtomicU64,
     /// Units that must arrive.
     pub(crate) expected: AtomicU64,
     /// Units that arrived.
@@ -67,6 +69,7 @@ impl Shared {
             opened: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             expected: AtomicU64::new(0),
             arrived: AtomicU64::new(0),
             draining_workers: AtomicU32::new(0),

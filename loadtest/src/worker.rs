@@ -36,6 +36,10 @@ pub(crate) trait Driver {
     fn payload(&mut self, slot: usize, payload: &[u8], link: &mut Link, turn: &Turn<'_>);
     /// A connection ended; `true`: another one takes its place.
     fn ended(&mut self, slot: usize, end: End, link: &Link, turn: &Turn<'_>) -> bool;
+    /// The code with which the server is to close every connection, if it is.
+    fn expected_close(&self) -> Option<u16> {
+        None
+    }
     /// Once per turn, after all events: sends what is due. Returns how long to sleep at most.
     fn act(&mut self, links: &mut Links, turn: &Turn<'_>) -> Option<Duration>;
     /// What it found.
@@ -245,11 +249,14 @@ impl Rounds {
                     self.fail(turn);
                 }
             }
-            End::Lost if turn.stage < Stage::Closing => {
+            End::Told(code) if self.worker.driver.expected_close() == Some(code) => {
+                turn.shared.told.fetch_add(1, Ordering::Relaxed);
+            }
+            End::Lost | End::Told(_) if turn.stage < Stage::Closing => {
                 self.faults.lost += 1;
                 turn.shared.lost.fetch_add(1, Ordering::Relaxed);
             }
-            End::Lost | End::Clean | End::Unclean => {}
+            End::Lost | End::Told(_) | End::Clean | End::Unclean => {}
         }
         if self.worker.driver.ended(slot, end, link, turn) {
             let index = turn.shared.next_index.fetch_add(1, Ordering::Relaxed);

@@ -23,6 +23,8 @@ pub mod connection;
 mod open;
 pub mod outbox;
 pub mod route;
+#[cfg(test)]
+pub(crate) mod tests;
 mod upgrade;
 
 /// Every reason for which a request is refused.
@@ -30,11 +32,12 @@ pub const REFUSAL_REASONS: [&str; REFUSAL_REASONS_COUNT] = {
     let mut reasons = [""; REFUSAL_REASONS_COUNT];
     let mut at = 0;
     while at < reasons.len() {
-        let (heads, upgrades) = (HeadError::ALL.len(), HeadError::ALL.len() + Refusal::ALL.len());
+        let (heads, upgrades) =
+            (HeadError::ALL.len(), HeadError::ALL.len() + UPGRADE_REFUSALS.len());
         reasons[at] = if at < heads {
             HeadError::ALL[at].reason()
         } else if at < upgrades {
-            Refusal::ALL[at - heads].reason()
+            UPGRADE_REFUSALS[at - heads].reason()
         } else {
             upgrade::REASONS[at - upgrades]
         };
@@ -44,7 +47,13 @@ pub const REFUSAL_REASONS: [&str; REFUSAL_REASONS_COUNT] = {
 };
 
 const REFUSAL_REASONS_COUNT: usize =
-    HeadError::ALL.len() + Refusal::ALL.len() + upgrade::REASONS.len();
+    HeadError::ALL.len() + UPGRADE_REFUSALS.len() + upgrade::REASONS.len();
+
+/// The refusals whose reason is not one of [`HeadError`] too.
+const UPGRADE_REFUSALS: &[Refusal] = match Refusal::ALL {
+    [Refusal::MethodNotAllowed, others @ ..] => others,
+    _ => panic!("the wrong method comes first"),
+};
 
 /// Settings of connections.
 #[derive(Clone, Debug)]

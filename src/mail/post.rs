@@ -79,12 +79,17 @@ impl Post {
         self.posted.len()
     }
 
-    /// Asks thread `to`; hands the request back when the lane is full.
+    /// Asks thread `to`; hands the request back when the lane is full. A thread that has ended
+    /// hears nothing.
     ///
     /// Errors: the request.
     #[expect(clippy::result_large_err, reason = "a refused request is put into a queue at once")]
     pub fn request(&mut self, to: usize, request: Request) -> Result<(), Request> {
-        self.requests_out[to].push(request).map_err(|PushError::Full(request)| request)?;
+        let lane = &mut self.requests_out[to];
+        if lane.is_abandoned() {
+            return Ok(());
+        }
+        lane.push(request).map_err(|PushError::Full(request)| request)?;
         self.posted[to] = true;
         Ok(())
     }
@@ -101,18 +106,23 @@ impl Post {
         Some(request)
     }
 
-    /// Whether thread `to` has room for one more delivery.
+    /// Whether thread `to` has room for one more delivery, or has ended and needs none.
     pub fn has_delivery_room(&self, to: usize) -> bool {
-        !self.deliveries_out[to].is_full()
+        !self.deliveries_out[to].is_full() || self.deliveries_out[to].is_abandoned()
     }
 
-    /// Delivers to thread `to`, which must have room.
+    /// Delivers to thread `to`, which must have room. A thread that has ended hears nothing.
     ///
     /// # Panics
     /// If it has none: ask [`Post::has_delivery_room`] first.
     pub fn deliver(&mut self, to: usize, delivery: Delivery) {
-        let pushed = self.deliveries_out[to].push(delivery);
-        assert!(pushed.is_ok(), "a delivery was posted without room for it");
+        let lane = &mut self.deliveries_out[to];
+        if lane.is_abandoned() {
+            return;
+        }
+        // Its thread may end between the question and the push.
+        let pushed = lane.push(delivery);
+        assert!(pushed.is_ok() || lane.is_abandoned(), "a delivery was posted without room for it");
         self.posted[to] = true;
     }
 
@@ -128,9 +138,9 @@ impl Post {
         self.deliveries_in.iter().any(|lane| !lane.is_empty())
     }
 
-    /// Whether thread `to` has room for one more request.
+    /// Whether thread `to` has room for one more request, or has ended and needs none.
     pub fn has_request_room(&self, to: usize) -> bool {
-        !self.requests_out[to].is_full()
+        !self.requests_out[to].is_full() || self.requests_out[to].is_abandoned()
     }
 
     /// Calls `wake` for each other thread that sleeps and was posted to, or may have found one of its
@@ -176,4 +186,193 @@ impl Post {
 
 fn was_full<T>(lane: &Consumer<T>, taken: usize) -> bool {
     taken > 0 && lane.slots() + taken >= lane.buffer().capacity()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::message::{Asker, Reply};
+    use super::*;
+    use crate::topic::name::TopicName;
+
+    const ONE: Settings = Settings { requests_max: 1, deliveries_max: 1 };
+
+    fn release(node: usize, form: u8) -> Request {
+        Request::Release { node, topic: TopicName::new("t").unwrap(), form }
+    }
+
+    fn form_of(request: &Request) -> u8 {
+        let Request::Release { form, .. } = request else { panic!("{request:?}") };
+        *form
+    }
+
+    fn answer(ticket: u32) -> Delivery {
+        let to = Asker { node: 0, slot: 0, generation: 0, ticket };
+        Delivery::Reply { to, reply: Reply::Published(None) }
+    }
+
+    fn ticket_of(delivery: &Delivery) -> u32 {
+        let Delivery::Reply { to, .. } = delivery else { panic!("{delivery:?}") };
+        to.ticket
+    }
+
+    fn woken(post: &mut Post) -> Vec<usize> {
+        let mut woken = Vec::new();
+        post.wakes(|node| woken.push(node));
+        woken
+    }
+
+    #[test]
+    fn lanes_keep_order_are_bounded_and_do_not_mix() {
+        let settings = Settings { requests_max: 2, deliveries_max: 3 };
+        let mut posts = connect(3, settings);
+        let [a, b, c] = &mut posts[..] else { panic!("three posts") };
+        assert_eq!((a.node(), b.node(), c.node(), a.nodes()), (0, 1, 2, 3));
+        a.request(2, release(0, 1)).unwrap();
+        b.request(2, release(1, 7)).unwrap();
+        a.request(2, release(0, 2)).unwrap();
+        assert!(!a.has_request_room(2) && a.has_request_room(1));
+        assert_eq!(form_of(&a.request(2, release(0, 3)).unwrap_err()), 3);
+        assert_eq!(form_of(c.peek_request(0).unwrap()), 1);
+        assert_eq!(form_of(&c.take_request(0).unwrap()), 1);
+        assert_eq!(form_of(&c.take_request(0).unwrap()), 2);
+        assert_eq!(form_of(&c.take_request(1).unwrap()), 7);
+        assert!(c.take_request(0).is_none() && c.take_request(1).is_none());
+        for ticket in 0..3 {
+            assert!(c.has_delivery_room(0));
+            c.deliver(0, answer(ticket));
+        }
+        assert!(!c.has_delivery_room(0) && a.has_deliveries() && !b.has_deliveries());
+        let taken: Vec<_> = std::iter::from_fn(|| a.take_delivery(2)).collect();
+        assert_eq!(taken.iter().map(ticket_of).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "without room")]
+    fn a_delivery_without_room_is_a_fault() {
+        let mut posts = connect(2, ONE);
+        posts[0].deliver(1, answer(0));
+        posts[0].deliver(1, answer(1));
+    }
+
+    #[test]
+    fn only_sleepers_with_mail_are_woken_and_once() {
+        let mut posts = connect(3, ONE);
+        let [a, b, c] = &mut posts[..] else { panic!("three posts") };
+        b.fall_asleep();
+        c.fall_asleep();
+        assert_eq!(woken(a), [0; 0]);
+        a.request(1, release(0, 0)).unwrap();
+        a.deliver(1, answer(0));
+        assert_eq!(woken(a), [1]);
+        assert_eq!(woken(a), [0; 0]);
+        a.deliver(2, answer(0));
+        c.wake_up();
+        assert_eq!(woken(a), [0; 0], "it is awake and will look");
+        a.fall_asleep();
+        a.request(0, release(0, 0)).unwrap();
+        assert_eq!(woken(a), [0; 0], "nobody wakes itself");
+    }
+
+    #[test]
+    fn who_waits_for_room_is_woken_when_there_is_some() {
+        let mut posts = connect(2, Settings { requests_max: 2, deliveries_max: 2 });
+        let [a, b] = &mut posts[..] else { panic!("two posts") };
+        a.request(1, release(0, 0)).unwrap();
+        a.fall_asleep();
+        assert!(b.take_request(0).is_some());
+        assert_eq!(woken(b), [0; 0], "there was room all along");
+        a.request(1, release(0, 1)).unwrap();
+        a.request(1, release(0, 2)).unwrap();
+        assert!(b.take_request(0).is_some() && b.take_request(0).is_some());
+        assert_eq!(woken(b), [0]);
+        a.deliver(1, answer(0));
+        a.deliver(1, answer(1));
+        a.fall_asleep();
+        assert!(b.take_delivery(0).is_some());
+        assert_eq!(woken(b), [0]);
+    }
+
+    /// Sleeps until woken; gives up, and says so, after a long time.
+    fn sleep(post: &Post, wakes: &AtomicU64, has_work: impl Fn(&Post) -> bool) {
+        let before = wakes.load(Ordering::SeqCst);
+        post.fall_asleep();
+        while !has_work(post) && wakes.load(Ordering::SeqCst) == before {
+            let since = wakes.load(Ordering::SeqCst);
+            thread::park_timeout(Duration::from_secs(20));
+            let still = wakes.load(Ordering::SeqCst) == since && since == before;
+            assert!(!still, "thread {} was never woken", post.node());
+        }
+        post.wake_up();
+    }
+
+    /// Two threads on lanes of one place; each sleeps whenever it can do nothing.
+    fn play(rounds: u32) {
+        let wakes: [Arc<AtomicU64>; 2] = Default::default();
+        let mut posts = connect(2, ONE);
+        let (mut b, mut a) = (posts.pop().unwrap(), posts.pop().unwrap());
+        let asker = thread::current();
+        let (counts, own) = (wakes.clone(), Arc::clone(&wakes[1]));
+        let home = thread::spawn(move || {
+            let mut served = 0;
+            while served < rounds {
+                while b.has_delivery_room(0) && b.take_request(0).is_some() {
+                    b.deliver(0, answer(served));
+                    served += 1;
+                }
+                b.wakes(|_| {
+                    counts[0].fetch_add(1, Ordering::SeqCst);
+                    asker.unpark();
+                });
+                if served < rounds {
+                    sleep(&b, &own, |b| b.has_delivery_room(0) && b.peek_request(0).is_some());
+                }
+            }
+        });
+        let (mut asked, mut answered) = (0, 0);
+        while answered < rounds {
+            while asked < rounds && a.request(1, release(0, 0)).is_ok() {
+                asked += 1;
+            }
+            while let Some(delivery) = a.take_delivery(1) {
+                assert_eq!(ticket_of(&delivery), answered, "in order, each once");
+                answered += 1;
+            }
+            a.wakes(|_| {
+                wakes[1].fetch_add(1, Ordering::SeqCst);
+                home.thread().unpark();
+            });
+            if answered < rounds {
+                sleep(&a, &wakes[0], |a| {
+                    a.has_deliveries() || (asked < rounds && a.has_request_room(1))
+                });
+            }
+        }
+        home.join().unwrap();
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_between_threads_that_sleep_whenever_they_can() {
+        play(100_000);
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_blocks_nobody() {
+        let mut posts = connect(2, Settings { requests_max: 1, deliveries_max: 1 });
+        let asker = Asker { node: 1, slot: 0, generation: 0, ticket: 0 };
+        let delivery = || Delivery::Reply { to: asker, reply: Reply::Published(None) };
+        let ended = posts.pop().unwrap();
+        let mut post = posts.pop().unwrap();
+        post.request(1, Request::Stop).unwrap();
+        post.deliver(1, delivery());
+        assert!(!post.has_request_room(1) && !post.has_delivery_room(1));
+        assert!(post.request(1, Request::Stop).is_err());
+        drop(ended);
+        assert!(post.has_request_room(1) && post.has_delivery_room(1));
+        post.request(1, Request::Stop).unwrap();
+        post.deliver(1, delivery());
+    }
 }

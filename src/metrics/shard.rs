@@ -10,7 +10,7 @@ use super::cells::{Cells, Table};
 use super::close_code::CloseCodeLabel;
 use super::histogram::FixedHistogram;
 use super::http_status::HttpStatusLabel;
-use super::label::{Label, Vocabulary};
+use super::label::{Label, LabelSet, Vocabulary};
 
 /// The labels of `ringway_closed_total`.
 pub(super) type ClosedLabels<V> = (
@@ -94,6 +94,11 @@ impl<V: Vocabulary> Writer<V> {
         self.numbers.gauges.subtract(gauge as usize, n);
     }
 
+    /// The value of a gauge.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.numbers.gauges.value(gauge as usize)
+    }
+
     /// Enters a time into a histogram.
     pub fn observe_time(&self, histogram: TimeHistogram, time: Duration) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -159,6 +164,21 @@ impl<V: Vocabulary> Reader<V> {
     /// The value of a gauge.
     pub fn gauge(&self, gauge: Gauge) -> u64 {
         self.numbers.gauges.value(gauge as usize)
+    }
+
+    /// Connections of all protocols that were upgraded.
+    pub fn opened(&self) -> u64 {
+        (0..V::Protocol::COUNT).map(|i| self.numbers.opened.value(i)).sum()
+    }
+
+    /// Upgraded connections that have ended, by the label texts of code, initiator, cause and
+    /// protocol; without those of which there were none.
+    pub fn closed(&self) -> impl Iterator<Item = (Vec<&'static str>, u64)> {
+        let all = 0..<ClosedLabels<V> as LabelSet>::COUNT;
+        all.filter_map(|i| match self.numbers.closed.value(i) {
+            0 => None,
+            count => Some((<ClosedLabels<V> as LabelSet>::texts(i), count)),
+        })
     }
 
     /// Upgraded connections of all protocols that have not ended.

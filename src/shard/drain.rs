@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::conn::connection::Stage;
 use crate::dialect::cause::Cause;
 use crate::ring::Ring;
 
@@ -30,15 +31,18 @@ pub(super) struct Draining {
     total: usize,
     /// Connections told to go.
     told: usize,
-    /// The next slot to look at.
+    /// The next slot to look at; [`ALL_TOLD`] behind the last.
     cursor: u32,
 }
+
+/// Where the cursor stands when everybody was told.
+const ALL_TOLD: u32 = u32::MAX;
 
 impl Life {
     /// When the next connections are to be told.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         match self {
-            Self::Draining(draining) if draining.told < draining.total => Some(now + ROUND),
+            Self::Draining(draining) if draining.cursor != ALL_TOLD => Some(now + ROUND),
             Self::Running | Self::Draining(_) | Self::Stopping => None,
         }
     }
@@ -76,13 +80,15 @@ impl<R: Ring> Shard<R> {
         while draining.cursor < self.slots.end() && draining.told < draining.due(elapsed) {
             let index = draining.cursor;
             draining.cursor += 1;
-            if self.slots.at_mut(index).is_some() {
+            // Newcomers were told when they came, and do not count.
+            let slot = self.slots.at_mut(index);
+            if slot.is_some_and(|slot| slot.conn.stage() == Stage::Talking) {
                 draining.told += 1;
                 self.call(index, |conn, cx| conn.end(Cause::Drain, cx));
             }
         }
         if draining.cursor >= self.slots.end() {
-            draining.told = draining.total;
+            draining.cursor = ALL_TOLD;
         }
         self.life = Life::Draining(draining);
     }
@@ -105,6 +111,9 @@ impl<R: Ring> Shard<R> {
 impl Draining {
     /// How many connections are to have been told after `elapsed`.
     fn due(&self, elapsed: Duration) -> usize {
+        if elapsed >= self.window {
+            return usize::MAX;
+        }
         let share = elapsed.as_secs_f64() / self.window.as_secs_f64().max(f64::MIN_POSITIVE);
         let total = f64::from(u32::try_from(self.total).unwrap_or(u32::MAX));
         #[expect(
@@ -112,7 +121,7 @@ impl Draining {
             clippy::cast_sign_loss,
             reason = "a share of a u32, and never negative"
         )]
-        let due = (total * share.min(1.0)).ceil() as u32;
+        let due = (total * share).ceil() as u32;
         due as usize
     }
 }

@@ -100,3 +100,52 @@ impl Label for PauseReason {
         ["fd", "kernel"][index]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hashbrown::HashSet;
+
+    use super::*;
+
+    fn assert_distinct<L: Label>() {
+        let texts: HashSet<_> = (0..L::COUNT).map(L::text).collect();
+        assert_eq!(texts.len(), L::COUNT, "{texts:?}");
+        for text in texts {
+            assert!(!text.is_empty());
+            assert!(
+                text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+            );
+        }
+    }
+
+    #[test]
+    fn the_values_of_a_label_are_distinct_words() {
+        assert_distinct::<Protocol>();
+        assert_distinct::<Cause>();
+        assert_distinct::<Initiator>();
+        assert_distinct::<RefusalReason>();
+        assert_distinct::<PauseReason>();
+    }
+
+    #[test]
+    fn every_value_has_its_own_text() {
+        for &cause in Cause::ALL {
+            assert_eq!(Cause::text(cause.index()), cause.label());
+        }
+        for &protocol in Protocol::ALL {
+            assert_eq!(Protocol::text(protocol.index()), protocol.label());
+        }
+        let initiators = [Initiator::Client, Initiator::Server, Initiator::Transport];
+        let texts = initiators.map(|initiator| Initiator::text(initiator.index()));
+        assert_eq!(texts, ["client", "server", "transport"]);
+        assert_eq!(PauseReason::text(PauseReason::Descriptors.index()), "fd");
+        assert_eq!(PauseReason::text(PauseReason::Kernel.index()), "kernel");
+    }
+
+    #[test]
+    fn every_listed_reason_finds_itself() {
+        for reason in conn::REFUSAL_REASONS {
+            assert_eq!(RefusalReason::text(RefusalReason::of(reason).index()), reason);
+        }
+    }
+}

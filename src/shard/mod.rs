@@ -21,6 +21,7 @@ use crate::topic::home::Homes;
 use crate::topic::subscribers::Topics;
 
 mod actions;
+pub mod audit;
 mod call;
 mod deliver;
 mod drain;
@@ -227,6 +228,11 @@ impl<R: Ring> Shard<R> {
         assert_eq!(self.ring.leases_out(), 0, "a lease outlived its turn");
         self.publish_numbers();
         Ok(if self.is_done() { Running::Done } else { Running::Yes })
+    }
+
+    /// The ring, for whoever drives a simulated one.
+    pub fn ring(&self) -> &R {
+        &self.ring
     }
 
     /// How long the ring may sleep: not at all while there is work.

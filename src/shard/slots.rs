@@ -114,6 +114,12 @@ impl Slots {
         self.place_mut(index)?.slot.as_mut()
     }
 
+    /// All slots in use, with their indices.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        let places = self.chunks.iter().flatten().enumerate();
+        places.filter_map(|(index, place)| Some((index_u32(index), place.slot.as_ref()?)))
+    }
+
     /// The token of whoever uses `index`.
     pub(super) fn token(&self, index: u32) -> Option<Token> {
         let place = self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)?;
@@ -127,4 +133,119 @@ impl Slots {
 
 fn index_u32(index: usize) -> u32 {
     u32::try_from(index).expect("a shard has fewer slots than u32 can count")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use hashbrown::HashMap;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::conn::connection::{Room, Stage};
+    use crate::dialect::cause::Cause;
+    use crate::ring::sim::{Faults, World};
+    use crate::ring::{Completion, Ring, Wait};
+
+    struct NoSends;
+
+    impl crate::ring::Sends for NoSends {
+        fn len(&self) -> usize {
+            0
+        }
+
+        fn get(&self, _: usize) -> (Socket, &[u8]) {
+            unreachable!("there are none")
+        }
+    }
+
+    fn socket() -> Socket {
+        let world = World::new(1, Faults::none());
+        let mut ring = world.attach(1);
+        ring.accept(0);
+        let _client = world.connect(0, 0);
+        let mut completions = Vec::new();
+        for _ in 0..100 {
+            ring.turn(&NoSends, Wait::No, &mut completions).unwrap();
+            for completion in completions.drain(..) {
+                if let Completion::Accepted { socket, .. } = completion {
+                    return socket;
+                }
+            }
+            world.advance(std::time::Duration::from_millis(1));
+        }
+        panic!("nobody came");
+    }
+
+    fn slot(socket: Socket, now: Instant) -> Slot {
+        let settings = crate::conn::tests::settings();
+        Slot {
+            conn: Connection::new(0, Room::Free, now, &settings),
+            outbox: Outbox::default(),
+            memberships: Memberships::default(),
+            socket,
+            scheduled: 0,
+            reading: Reading::Armed,
+            flags: Flags::default(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_found_where_nobody_is() {
+        let mut slots = Slots::default();
+        assert_eq!((slots.len(), slots.end()), (0, 0));
+        let token = Token { slot: 7, generation: 0 };
+        assert!(slots.get_mut(token).is_none() && slots.remove(token).is_none());
+        assert!(slots.at_mut(7).is_none() && slots.token(7).is_none());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn an_earlier_user_of_a_slot_is_not_mistaken_for_the_next() {
+        let (mut slots, socket, now) = (Slots::default(), socket(), Instant::now());
+        let first = slots.insert(slot(socket, now));
+        slots.get_mut(first).unwrap().conn.abandon(Cause::Reset);
+        assert!(slots.remove(first).is_some() && slots.remove(first).is_none());
+        let second = slots.insert(slot(socket, now));
+        assert_eq!(second.slot, first.slot);
+        assert!(slots.get_mut(first).is_none() && slots.remove(first).is_none());
+        assert_eq!(slots.get_mut(second).unwrap().conn.stage(), Stage::Talking);
+        assert_eq!((slots.token(first.slot), slots.len()), (Some(second), 1));
+    }
+
+    proptest! {
+        #[test]
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        fn tokens_are_distinct_and_find_their_slot_until_it_is_removed(
+            steps in proptest::collection::vec(any::<(bool, usize)>(), 0..300)
+        ) {
+            let (mut slots, socket, now) = (Slots::default(), socket(), Instant::now());
+            let mut live: HashMap<Token, u32> = HashMap::new();
+            let mut gone: Vec<Token> = Vec::new();
+            for (mark, (grows, which)) in (0_u32..).zip(steps) {
+                if grows || live.is_empty() {
+                    let token = slots.insert(Slot { scheduled: mark, ..slot(socket, now) });
+                    prop_assert!(!gone.contains(&token));
+                    prop_assert!(live.insert(token, mark).is_none());
+                } else {
+                    let mut tokens: Vec<Token> = live.keys().copied().collect();
+                    tokens.sort_by_key(|token| token.slot);
+                    let token = tokens[which % tokens.len()];
+                    prop_assert_eq!(slots.remove(token).unwrap().scheduled, live[&token]);
+                    live.remove(&token);
+                    gone.push(token);
+                }
+                prop_assert_eq!(slots.len(), live.len());
+            }
+            for (&token, &mark) in &live {
+                prop_assert_eq!(slots.get_mut(token).unwrap().scheduled, mark);
+                prop_assert_eq!(slots.token(token.slot), Some(token));
+                prop_assert!(token.slot < slots.end());
+            }
+            for token in gone {
+                prop_assert!(slots.get_mut(token).is_none());
+            }
+        }
+    }
 }

@@ -128,6 +128,11 @@ impl Topics {
         self.subscribers
     }
 
+    /// Subscriptions that wait for the home.
+    pub fn expected(&self) -> usize {
+        self.topics.iter().map(|topic| topic.pending as usize).sum()
+    }
+
     /// Topics that somebody here has to do with.
     pub fn len(&self) -> usize {
         self.by_name.len()
@@ -216,5 +221,142 @@ impl Topics {
             self.by_name.remove(&name);
         }
         self.vacant.push(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SLOTS: usize = 6;
+
+    fn topic(number: usize) -> TopicName {
+        TopicName::new(&format!("t{number}")).unwrap()
+    }
+
+    #[test]
+    fn a_topic_is_known_while_somebody_waits_for_it_or_listens() {
+        let mut topics = Topics::default();
+        let id = topics.expect(&topic(1));
+        assert_eq!(topics.expect(&topic(1)), id);
+        topics.forget(id);
+        assert_eq!(topics.id(&topic(1)), Some(id));
+        assert_eq!(topics.join(id, 0, 7), 0);
+        assert_eq!((topics.name(id), topics.members(id, 0)), (&topic(1), &[7][..]));
+        assert_eq!(topics.leave(id, 0, 0), None);
+        assert!(topics.is_empty() && topics.id(&topic(1)).is_none());
+        assert_eq!(topics.expect(&topic(2)), id, "ids are used again");
+    }
+
+    #[test]
+    fn memberships_are_found_by_topic_however_many_there_are() {
+        let mut topics = Topics::default();
+        let ids: Vec<TopicId> = (0..3).map(|i| topics.expect(&topic(i))).collect();
+        let mut memberships = Memberships::default();
+        assert!(memberships.find(ids[0]).is_none() && memberships.remove(ids[0]).is_none());
+        for (index, &id) in ids.iter().enumerate() {
+            let state = MembershipState::Pending(0);
+            memberships.push(Membership { topic: id, form: 0, state });
+            assert_eq!(memberships.as_slice().len(), index + 1);
+        }
+        assert_eq!(memberships.remove(ids[0]).unwrap().topic, ids[0]);
+        assert!(memberships.remove(ids[0]).is_none());
+        assert_eq!(memberships.find(ids[2]).unwrap().topic, ids[2]);
+        assert_eq!(memberships.remove(ids[1]).unwrap().topic, ids[1]);
+        assert_eq!(memberships.remove(ids[2]).unwrap().topic, ids[2]);
+        assert!(matches!(memberships, Memberships::None));
+    }
+
+    /// The lists with their subscribers' memory, as a shard keeps them.
+    #[derive(Default)]
+    struct Shard {
+        topics: Topics,
+        slots: [Memberships; SLOTS],
+        /// What is true: (slot, topic) → form, `None` while pending.
+        model: BTreeMap<(usize, usize), Option<u8>>,
+    }
+
+    impl Shard {
+        fn toggle(&mut self, slot: usize, number: usize, form: u8) {
+            let index = u32::try_from(slot).unwrap();
+            match self.model.get(&(slot, number)) {
+                None => {
+                    let id = self.topics.expect(&topic(number));
+                    let state = MembershipState::Pending(9);
+                    self.slots[slot].push(Membership { topic: id, form, state });
+                    self.model.insert((slot, number), None);
+                }
+                Some(None) => {
+                    let id = self.topics.id(&topic(number)).unwrap();
+                    let at = self.topics.join(id, form, index);
+                    let membership = self.slots[slot].find(id).unwrap();
+                    (membership.form, membership.state) = (form, MembershipState::Joined(at));
+                    self.model.insert((slot, number), Some(form));
+                }
+                Some(Some(_)) => self.leave(slot, number),
+            }
+        }
+
+        fn leave(&mut self, slot: usize, number: usize) {
+            let Some(id) = self.topics.id(&topic(number)) else { return };
+            let Some(membership) = self.slots[slot].remove(id) else { return };
+            match membership.state {
+                MembershipState::Pending(_) => self.topics.forget(id),
+                MembershipState::Joined(at) => {
+                    if let Some(moved) = self.topics.leave(id, membership.form, at) {
+                        let other = self.slots[moved.slot as usize].find(id).unwrap();
+                        other.state = MembershipState::Joined(moved.index);
+                    }
+                }
+            }
+            self.model.remove(&(slot, number));
+        }
+
+        fn check(&self) {
+            let joined = self.model.iter().filter_map(|(&(s, t), form)| form.map(|f| (t, f, s)));
+            let joined: BTreeSet<_> = joined.collect();
+            assert_eq!(self.topics.subscribers(), joined.len());
+            let known: BTreeSet<usize> = self.model.keys().map(|&(_, t)| t).collect();
+            assert_eq!(self.topics.len(), known.len());
+            let mut listed = BTreeSet::new();
+            for &number in &known {
+                let id = self.topics.id(&topic(number)).unwrap();
+                for form in 0..u8::try_from(FORMS_MAX).unwrap() {
+                    let members = self.topics.members(id, usize::from(form));
+                    for (at, &slot) in members.iter().enumerate() {
+                        assert!(listed.insert((number, form, slot as usize)), "listed twice");
+                        let remembered = self.slots[slot as usize].as_slice();
+                        let membership = remembered.iter().find(|m| m.topic == id).unwrap();
+                        let at = u32::try_from(at).unwrap();
+                        assert_eq!(membership.state, MembershipState::Joined(at));
+                        assert_eq!(membership.form, form);
+                    }
+                }
+            }
+            assert_eq!(listed, joined);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_subscriber_knows_its_place_whoever_comes_and_goes(
+            steps in proptest::collection::vec(
+                (any::<bool>(), 0..SLOTS, 0_usize..3, 0_u8..2), 0..120,
+            )
+        ) {
+            let mut shard = Shard::default();
+            for (toggles, slot, number, form) in steps {
+                if toggles {
+                    shard.toggle(slot, number, form);
+                } else {
+                    shard.leave(slot, number);
+                }
+                shard.check();
+            }
+        }
     }
 }

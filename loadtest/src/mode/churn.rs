@@ -97,7 +97,9 @@ impl Driver for Churn {
                     self.findings.latency.record(nanos);
                 }
                 End::Clean => {}
-                End::Failed | End::Lost | End::Unclean => self.findings.faults.wrong += 1,
+                End::Failed | End::Lost | End::Told(_) | End::Unclean => {
+                    self.findings.faults.wrong += 1
+                }
             }
         }
         turn.is_sending() && !turn.shared.spent()

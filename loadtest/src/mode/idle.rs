@@ -1,4 +1,5 @@
-//! Idle: connections are opened, join one topic and do nothing.
+//! Idle: connections are opened, join one topic and do nothing, until we close them or the server
+//! does.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,13 +13,16 @@ use crate::worker::{Driver, Findings, Links, Place, Turn};
 pub(crate) struct Idle {
     common: Common,
     mode: Mode,
+    expect_close: Option<u16>,
     unexpected: u64,
+    /// Connections that the server has yet to close.
+    open: u64,
 }
 
 impl Idle {
-    /// Every connection joins the first topic.
-    pub(crate) fn new(common: &Common, mode: Mode) -> Self {
-        Self { common: common.clone(), mode, unexpected: 0 }
+    /// Every connection joins the first topic; the server is to close them with `expect_close`.
+    pub(crate) fn new(common: &Common, mode: Mode, expect_close: Option<u16>) -> Self {
+        Self { common: common.clone(), mode, expect_close, unexpected: 0, open: 0 }
     }
 }
 
@@ -29,6 +33,7 @@ impl Driver for Idle {
     }
 
     fn opened(&mut self, _slot: usize, _index: u64, _link: &mut Link, turn: &Turn<'_>) {
+        self.open += u64::from(self.expect_close.is_some());
         turn.shared.expected.fetch_add(1, Ordering::AcqRel);
         turn.shared.arrived.fetch_add(1, Ordering::AcqRel);
     }
@@ -37,8 +42,16 @@ impl Driver for Idle {
         self.unexpected += 1;
     }
 
-    fn ended(&mut self, _slot: usize, _end: End, _link: &Link, _turn: &Turn<'_>) -> bool {
+    fn ended(&mut self, _slot: usize, end: End, _link: &Link, _turn: &Turn<'_>) -> bool {
+        // Those that end otherwise are faults of their own kind, but their Close is missing too.
+        if matches!(end, End::Told(code) if self.expect_close == Some(code)) {
+            self.open -= 1;
+        }
         false
+    }
+
+    fn expected_close(&self) -> Option<u16> {
+        self.expect_close
     }
 
     fn act(&mut self, _links: &mut Links, _turn: &Turn<'_>) -> Option<Duration> {
@@ -48,6 +61,7 @@ impl Driver for Idle {
     fn finish(self: Box<Self>) -> Findings {
         let mut findings = Findings::none(0);
         findings.faults.wrong = self.unexpected;
+        findings.faults.missing = self.open;
         findings
     }
 }

@@ -81,6 +81,21 @@ fn idle_connections_are_counted_and_measured() {
 }
 
 #[test]
+fn a_close_is_a_fault_unless_it_is_the_expected_one() {
+    let addr = server::start();
+    for (arguments, expected) in [
+        ("--path /topic/restart --expect-close 1012", &[][..]),
+        ("--path /topic/restart --expect-close 1001", &["missing", "lost"]),
+        ("--path /topic/restart", &["lost"]),
+        ("--path /topic/quiet --expect-close 1012", &["missing"]),
+    ] {
+        let run = run(addr, &format!("idle --connections 20 --secs 1 {arguments}"));
+        assert_eq!(faults(&run.result), expected, "{arguments}\n{}", run.table);
+        assert_eq!(run.code, Some(i32::from(!expected.is_empty())), "{arguments}");
+    }
+}
+
+#[test]
 fn every_mutant_of_the_server_is_caught() {
     let addr = server::start();
     for (fault, found) in [

@@ -21,6 +21,8 @@ enum Fault {
     Fragment,
     /// Leaves without a Close.
     Leave,
+    /// Not wrong: closes with 1012 as soon as it can.
+    Restart,
     /// Keeps the stream open after the closing handshake.
     Linger,
 }
@@ -92,12 +94,18 @@ fn serve(stream: TcpStream, topics: &Topics) -> io::Result<()> {
         Some("duplicate") => Fault::Duplicate,
         Some("corrupt") => Fault::Corrupt,
         Some("fragment") => Fault::Fragment,
+        Some("restart") => Fault::Restart,
         Some("leave") => Fault::Leave,
         Some("linger") => Fault::Linger,
         _ => Fault::None,
     };
     if path.starts_with("/topic/") {
         subscribe(topics, &path, &writer);
+    }
+    if fault == Fault::Restart {
+        send(&writer, 0x88, &1012_u16.to_be_bytes())?;
+        read_frame(&mut reader)?;
+        return writer.lock().expect("no writer panics").shutdown(Shutdown::Both);
     }
     let mut line = Line::default();
     loop {

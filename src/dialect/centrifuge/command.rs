@@ -75,6 +75,16 @@ pub enum Kind {
     Other,
 }
 
+/// Which publications of a channel are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// All of them.
+    #[default]
+    Absent,
+    /// Those whose tags pass a filter.
+    Present,
+}
+
 /// What becomes of a subscription whose position cannot be recovered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unrecovered {
@@ -92,6 +102,8 @@ pub struct Subscribe {
     pub channel: Channel,
     /// Whether a subscription token came along.
     pub token: Token,
+    /// Whether a filter of tags came along.
+    pub filter: Filter,
     /// Deliver what came after this position first. An empty epoch stands for the topic's own.
     pub since: Option<Position>,
     /// What to do when that fails.
@@ -188,7 +200,8 @@ fn connect(parameters: &Object<'_, '_>) -> Result<Method, Malformed> {
 fn subscribe(parameters: &Object<'_, '_>) -> Result<Method, Malformed> {
     const REJECT_UNRECOVERED: u64 = 2;
     let (mut channel, mut credentials, mut recover) = (None, None, None);
-    let (mut offset, mut epoch, mut flag, mut kind) = (None, None, None, None);
+    let (mut offset, mut epoch, mut flag) = (None, None, None);
+    let (mut kind, mut filter) = (None, None);
     for (key, value) in parameters.iter().filter(|(_, value)| !value.is_null()) {
         match key {
             "channel" => set(&mut channel, self::channel(value)?)?,
@@ -198,6 +211,10 @@ fn subscribe(parameters: &Object<'_, '_>) -> Result<Method, Malformed> {
             "epoch" => set(&mut epoch, text(value)?)?,
             "flag" => set(&mut flag, unsigned::<u64>(value)?)?,
             "type" => set(&mut kind, self::kind(value)?)?,
+            "tf" => {
+                value.as_object().ok_or(Malformed)?;
+                set(&mut filter, Filter::Present)?;
+            }
             "positioned" | "recoverable" | "join_leave" => _ = boolean(value)?,
             "delta" => _ = text(value)?,
             _ => {}
@@ -208,6 +225,7 @@ fn subscribe(parameters: &Object<'_, '_>) -> Result<Method, Malformed> {
     Ok(Method::Subscribe(Subscribe {
         channel: channel.ok_or(Malformed)?,
         token: credentials.unwrap_or_default(),
+        filter: filter.unwrap_or_default(),
         since,
         unrecovered: if rejects { Unrecovered::Reject } else { Unrecovered::Accept },
         kind: kind.unwrap_or_default(),
@@ -341,6 +359,7 @@ mod tests {
         let method = Method::Subscribe(Subscribe {
             channel: topic("c"),
             token: Token::Present,
+            filter: Filter::Present,
             since: Some(Position { offset: u64::MAX, epoch: Epoch::new("e") }),
             unrecovered: Unrecovered::Reject,
             kind: Kind::Other,
@@ -442,6 +461,7 @@ mod tests {
             (r#"{"id":1,"subscribe":{"channel":"c","recoverable":#}}"#, "8"),
             (r#"{"id":1,"subscribe":{"channel":"c","join_leave":#}}"#, "8"),
             (r#"{"id":1,"subscribe":{"channel":"c","delta":#}}"#, "5"),
+            (r#"{"id":1,"subscribe":{"channel":"c","tf":#}}"#, "7"),
             (r#"{"id":1,"unsubscribe":{"channel":#}}"#, "5"),
             (r#"{"id":1,"publish":{"channel":#}}"#, "5"),
             (r#"{"id":1,"publish":{"channel":"c","type":#}}"#, "0"),

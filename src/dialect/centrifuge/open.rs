@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::command::{self, Channel, Kind, Method, Token, Unrecovered};
+use super::command::{self, Channel, Filter, Kind, Method, Token, Unrecovered};
 use super::error::ErrorCode;
 use super::reply::{self, Outcome};
 use crate::dialect::client_id::ClientId;
@@ -86,6 +86,10 @@ impl Open {
         // No keys are configured by which a token could be trusted.
         if wanted.token == Token::Present {
             return Err(ErrorCode::PermissionDenied);
+        }
+        // Unfiltered, the client would take what it did not ask for as what it did.
+        if wanted.filter == Filter::Present {
+            return Err(ErrorCode::BadRequest);
         }
         if self.pending.len() >= PENDING_MAX {
             return Err(ErrorCode::LimitExceeded);

@@ -293,6 +293,16 @@ fn what_is_not_offered_is_not_available() {
 }
 
 #[test]
+fn a_filter_of_tags_is_refused_and_not_ignored() {
+    let mut client = Client::connected(Pings::Messages);
+    let filter = r#"{"key":"lang","cmp":"eq","val":"en"}"#;
+    let command = format!(r#"{{"id":7,"subscribe":{{"channel":"stream:c","tf":{filter}}}}}"#);
+    let reply = r#"{"id":7,"error":{"code":107,"message":"bad request"}}"#;
+    assert_eq!(client.says(&command), [reply]);
+    assert!(client.fixture.actions.is_empty());
+}
+
+#[test]
 fn channels_must_be_usable_and_known() {
     let mut client = Client::connected(Pings::Messages);
     let long = "x".repeat(256);

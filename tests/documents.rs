@@ -1,0 +1,151 @@
+//! The documents say what the code says: tables of settings and metrics, targets of make, links.
+//!
+//! With RINGWAY_BLESS=1 the tables of the README are written anew instead (`make bless`).
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ringway::config::keys::{Key, Kind, SECTIONS, Section, Shape};
+use ringway::metrics::catalogue::{self, ALL};
+
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "fuzz/README.md",
+];
+
+fn top(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(top(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Text for one cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "&lt;")
+}
+
+fn default(key: &Key) -> String {
+    match key.kind {
+        Kind::Text | Kind::Secret | Kind::Choice(_) | Kind::Bytes { .. } | Kind::Time { .. } => {
+            format!("`{:?}`", key.default)
+        }
+        Kind::Switch | Kind::Count { .. } | Kind::Texts | Kind::Choices(_) => {
+            format!("`{}`", key.default)
+        }
+    }
+}
+
+fn section_title(section: &Section) -> String {
+    match section.shape {
+        Shape::Top => String::new(),
+        Shape::Single => format!("{}.", section.name),
+        Shape::Repeated => format!("{}[].", section.name),
+    }
+}
+
+fn config_table() -> String {
+    let mut table = String::from("| key | default | meaning |\n|---|---|---|\n");
+    for section in SECTIONS {
+        for key in section.keys {
+            let (title, default, help) = (section_title(section), default(key), cell(key.help));
+            writeln!(table, "| `{title}{}` | {default} | {help} |", key.name).unwrap();
+        }
+    }
+    table
+}
+
+fn metrics_table() -> String {
+    let mut table = String::from("| metric | kind | meaning |\n|---|---|---|\n");
+    for entry in ALL {
+        let kind = match entry.kind {
+            catalogue::Kind::Counter => "counter",
+            catalogue::Kind::Gauge => "gauge",
+            catalogue::Kind::Histogram => "histogram",
+        };
+        let labels = match entry.labels {
+            [] => String::new(),
+            labels => format!("{{{}}}", labels.join(",")),
+        };
+        writeln!(table, "| `{}{labels}` | {kind} | {} |", entry.name, cell(entry.help)).unwrap();
+    }
+    table
+}
+
+/// What stands between the markers `name:begin` and `name:end`, and what is before and behind it.
+fn between<'a>(text: &'a str, name: &str) -> [&'a str; 3] {
+    let (begin, end) = (format!("<!-- {name}:begin -->\n"), format!("<!-- {name}:end -->"));
+    let (before, rest) = text.split_once(&begin).expect("the beginning is marked");
+    let (table, after) = rest.split_once(&end).expect("the end is marked");
+    [&text[..before.len() + begin.len()], table, &text[text.len() - after.len() - end.len()..]]
+}
+
+#[test]
+fn the_readme_lists_every_setting_and_every_metric() {
+    let bless = std::env::var_os("RINGWAY_BLESS").is_some_and(|value| value == "1");
+    for (name, table) in [("config", config_table()), ("metrics", metrics_table())] {
+        let readme = read("README.md");
+        let [before, written, after] = between(&readme, name);
+        if written == table {
+            continue;
+        }
+        assert!(bless, "the {name} table of README.md is not what the code says: make bless");
+        fs::write(top("README.md"), [before, &table, after].concat()).unwrap();
+    }
+}
+
+#[test]
+fn tables_are_found_between_their_markers() {
+    let text = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb";
+    let expected = ["a\n<!-- x:begin -->\n", "old\n", "<!-- x:end -->\nb"];
+    assert_eq!(between(text, "x"), expected);
+}
+
+#[test]
+fn tables_hold_what_readers_look_for() {
+    let config = config_table();
+    assert!(config.contains("| `listener[].address` | `\"127.0.0.1:8000\"` | "));
+    assert!(config.contains("| `shards` | `0` | "));
+    let metrics = metrics_table();
+    assert!(
+        metrics.contains("| `ringway_closed_total{code,initiator,cause,protocol}` | counter |")
+    );
+    for table in [config, metrics] {
+        assert!(table.lines().all(|line| line.replace("\\|", "").matches('|').count() == 4));
+    }
+}
+
+#[test]
+fn every_make_target_that_is_named_is_there() {
+    let makefile = read("Makefile");
+    for document in DOCUMENTS {
+        let text = read(document);
+        let calls = text.split(['`', '\n']).filter_map(|code| code.strip_prefix("make "));
+        for call in calls {
+            let target = call.split(' ').next().unwrap_or_default();
+            let rule = format!("\n{target}: ");
+            assert!(makefile.contains(&rule), "{document} names make {target}");
+        }
+    }
+}
+
+#[test]
+fn every_file_that_is_linked_is_there() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        for link in text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            if !target.contains("://") {
+                let from = top(document);
+                let file = from.parent().expect("a file is in a directory").join(target);
+                assert!(file.exists(), "{document} links {target}");
+            }
+        }
+    }
+}

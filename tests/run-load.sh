@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Loads the gateway on loopback and holds what comes back against what was sent: nothing missing,
+# doubled or out of order, every connection counted, a drain that tells everybody.
+#
+# The load generator numbers its messages and fails on any of these itself; its figures are in
+# target/load/. The gateway is $RINGWAY; ringway-loadtest lies beside it.
+set -uo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+gateway=${RINGWAY:-$PWD/target/quick/ringway}
+generator=$(dirname -- "$gateway")/ringway-loadtest
+out=target/load
+mkdir -p "$out"
+
+# Each process holds a descriptor for every connection.
+files=$(ulimit -Hn)
+[ "$files" != unlimited ] || files=1000000
+many=$((files - 2000 < 15000 ? files - 2000 : 15000))
+if ((many < 2000)); then
+  echo "skipped: 4000 open files are needed, the hard limit is $files"
+  exit 0
+fi
+few=2000
+
+pid=
+passed=0
+failed=0
+trap '[ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null' EXIT
+
+# start NAME [ARGUMENT…]: sets `pid`, and `clients` and `operators` to the addresses that it chose.
+start() {
+  local name=$1 tries=100
+  shift
+  log=$out/$name.log
+  : >"$log"
+  "$gateway" run --config config/bench.toml --set 'listener.0.address=127.0.0.1:0' \
+    --set 'operator.address=127.0.0.1:0' "$@" 2>"$log" &
+  pid=$!
+  until grep -q ' serving ' "$log"; do
+    if ((tries-- == 0)) || ! kill -0 "$pid" 2>/dev/null; then
+      cat "$log"
+      echo "the gateway did not start"
+      echo "$passed passed, $((failed + 1)) failed"
+      exit 1
+    fi
+    sleep 0.1
+  done
+  clients=$(sed -n 's/.*clients may connect address=//p' "$log")
+  operators=$(sed -n 's/.*operators may connect address=//p' "$log")
+}
+
+# stop: SIGTERM; leaves the exit status in `status`.
+stop() {
+  kill -TERM "$pid"
+  wait "$pid"
+  status=$?
+  pid=
+}
+
+# metric NAME: the sum over all its labels.
+metric() {
+  curl --silent --fail --max-time 5 "http://$operators/metrics" |
+    awk -v name="$1" '$1 == name || index($1, name "{") == 1 { sum += $2 } END { printf "%d", sum }'
+}
+
+# until_is NAME VALUE: waits 20 seconds for a metric to have that value.
+until_is() {
+  local tries=200 value
+  until value=$(metric "$1") && ((value == $2)); do
+    if ((tries-- == 0)); then
+      echo "$1 is $value, not $2"
+      return 1
+    fi
+    sleep 0.1
+  done
+}
+
+# check WHAT COMMAND…
+check() {
+  local what=$1 since=$SECONDS
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+    echo "ok      $what ($((SECONDS - since)) s)"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $what"
+  fi
+}
+
+# load NAME ARGUMENT…: one run of the generator.
+load() {
+  local name=$1
+  shift
+  "$generator" "$@" --addr "$clients" --server-pid "$pid" --json "$out/$name.json" \
+    >"$out/$name.txt" 2>"$out/$name.progress" && return
+  tail -n 3 "$out/$name.progress"
+  cat "$out/$name.txt"
+  return 1
+}
+
+# Everybody has left: each was counted closed once, and nothing is kept for anybody.
+books_balance() {
+  until_is ringway_connections 0 && until_is ringway_outbox_bytes 0 &&
+    until_is ringway_subscriptions 0 && until_is ringway_closed_total "$(metric ringway_opened_total)"
+}
+
+start load
+check "$many subscribers of one topic" \
+  load fanout-one fanout --subscribers "$many" --rate 5 --secs 3
+check "$many subscribers of 500 topics" \
+  load fanout-many fanout --subscribers "$many" --topics 500 --publishers 500 --rate 2000 --secs 3
+check "$few Centrifugo subscribers of one topic" \
+  load fanout-centrifuge fanout --protocol centrifuge --subscribers "$few" --rate 20 --secs 3
+check 'echo on 1000 connections' load echo echo --connections 1000 --depth 4 --secs 2
+check 'connections that come and go' load churn churn --connections 64 --secs 2
+check 'the books balance' books_balance
+
+# expect NAME CODE ARGUMENT…: half of the connections, to be closed with CODE.
+expect() {
+  local name=$1 code=$2
+  shift 2
+  load "$name" idle --connections $((few / 2)) --expect-close "$code" --secs 60 "$@" &
+}
+
+drained() {
+  local begin raw centrifuge took status
+  expect drain-raw 1012
+  raw=$!
+  expect drain-centrifuge 3001 --protocol centrifuge
+  centrifuge=$!
+  until_is ringway_subscriptions "$few" || return
+  begin=$(date +%s%N)
+  stop
+  took=$((($(date +%s%N) - begin) / 1000000))
+  wait "$raw" || return
+  wait "$centrifuge" || return
+  echo "        exit status $status after $took ms"
+  # The grace, and closes spread over most of the window; not the wait for those who do not answer.
+  ((status == 0 && took > 2000 && took < 8000))
+}
+
+idle_stop() {
+  local status
+  stop
+  ((status == 0))
+}
+
+check 'a gateway without clients ends at once' idle_stop
+start drain --set drain.grace=200ms --set drain.window=3s
+check "$few clients are told of the restart" drained
+
+for file in "$out"/*.json; do
+  tr -d '{}"\n' <"$file" | tr ',' '\n' | awk -F : -v name="$(basename "$file" .json)" '
+    { value[$1] = $2 }
+    END { printf "%-18s %9s %s/s, p50 %s us, p99 %s us, %s us of server CPU each\n", name,
+      value["units_per_s"], value["unit"], value["latency_p50_us"], value["latency_p99_us"],
+      value["server_cpu_us_per_unit"] }'
+done
+echo "$passed passed, $failed failed"
+((failed == 0))

@@ -1,0 +1,412 @@
+//! A model client: what it does to the gateway, and what the gateway may do to it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use fastrand::Rng;
+use ringway::ring::sim::{ClientSocket, Tail};
+
+use crate::codec::{self, BINARY, CLOSE, CONTINUATION, Decoder, Event, PING, PONG, TEXT};
+use crate::dialogue::Dialogue;
+use crate::ending::{Ending, Violation};
+use crate::journal::note;
+use crate::plan::{Plan, TOPICS};
+use crate::raw::Raw;
+use crate::truth::{Truth, payload_of};
+
+/// A position that a client remembers: topic, epoch, offset.
+pub(crate) type Position = (usize, String, u64);
+
+/// What clients need of the world around them.
+pub(crate) struct Context<'a> {
+    pub(crate) truth: &'a mut Truth,
+    pub(crate) dice: &'a mut Rng,
+    pub(crate) plan: &'a Plan,
+    /// Where earlier clients have stopped reading.
+    pub(crate) memory: &'a mut Vec<Position>,
+}
+
+impl Context<'_> {
+    /// A new publication's number and payload.
+    pub(crate) fn draft(&mut self, topic: usize, publisher: usize) -> (usize, Vec<u8>) {
+        let id = self.truth.draft(topic, Some(publisher));
+        let padding = if self.dice.bool() { self.plan.padding } else { 0 };
+        (id, payload_of(id, padding))
+    }
+}
+
+/// How a client reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Eager,
+    Slow(usize),
+    Stalled,
+}
+
+/// What a client speaks.
+enum Talk {
+    Raw(Raw),
+    /// Messages that are to come back.
+    Echo(VecDeque<(u8, Vec<u8>)>),
+    Centrifuge(Box<Dialogue>),
+}
+
+pub(crate) struct Client {
+    pub(crate) uid: usize,
+    pub(crate) node: usize,
+    socket: ClientSocket,
+    out: Vec<u8>,
+    decoder: Decoder,
+    pace: Pace,
+    /// Whether it answers pings.
+    lively: bool,
+    /// What it has sent to be answered by Pong.
+    pings: VecDeque<Vec<u8>>,
+    talk: Talk,
+    pub(crate) ending: Ending,
+}
+
+impl Client {
+    pub(crate) fn new(uid: usize, node: usize, socket: ClientSocket, cx: &mut Context<'_>) -> Self {
+        let topic = cx.dice.usize(..TOPICS.len());
+        let (talk, target) = match cx.dice.u8(..8) {
+            0..=2 => {
+                let (raw, target) = Raw::new(topic, cx);
+                (Talk::Raw(raw), target)
+            }
+            3 => (Talk::Echo(VecDeque::new()), "/echo".to_owned()),
+            _ => {
+                let (dialogue, target) = Dialogue::new(cx);
+                (Talk::Centrifuge(Box::new(dialogue)), target)
+            }
+        };
+        note!("client {uid} on shard {node}: {target}");
+        let mut out = codec::request(&target);
+        let mut ending = Ending::new(match talk {
+            Talk::Raw(_) => "raw",
+            Talk::Echo(_) => "echo",
+            Talk::Centrifuge(_) => "centrifuge",
+        });
+        match cx.dice.u8(..30) {
+            0 => {
+                out.truncate(cx.dice.usize(..out.len()));
+                ending.is_mute = true;
+            }
+            1 => out = b"HELO there\r\n\r\n".to_vec(),
+            _ => {}
+        }
+        let lively = cx.dice.u8(..12) > 0;
+        let pace = if cx.dice.u8(..4) > 0 { Pace::Eager } else { Pace::Slow(64) };
+        let (decoder, pings) = (Decoder::default(), VecDeque::new());
+        Self { uid, node, socket, out, decoder, pace, lively, pings, talk, ending }
+    }
+
+    /// Whether it stands where it can be compared: upgraded, and nobody has begun to end it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.ending.upgraded && !self.ending.has_begun()
+    }
+
+    /// Reads whatever comes, from now on.
+    pub(crate) fn rouse(&mut self) {
+        self.pace = Pace::Eager;
+        self.lively = true;
+    }
+
+    /// The topics that it is subscribed to, and whether it has heard `id` there.
+    pub(crate) fn hears(&self, id: usize) -> Vec<(usize, bool)> {
+        match &self.talk {
+            Talk::Raw(raw) if self.is_open() => vec![(raw.topic, raw.run.contains(&id))],
+            Talk::Centrifuge(dialogue) if self.is_open() => dialogue.hears(id),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Its Centrifugo client id.
+    pub(crate) fn client_id(&self) -> Option<&str> {
+        match &self.talk {
+            Talk::Centrifuge(dialogue) => dialogue.client_id(),
+            _ => None,
+        }
+    }
+
+    /// Everything that it has asked must have been answered by now.
+    pub(crate) fn assert_settled(&self) {
+        let uid = self.uid;
+        assert!(self.out.is_empty(), "client {uid}: the gateway does not read");
+        assert!(!self.decoder.is_mid_frame(), "client {uid}: half a frame");
+        assert!(self.ending.upgraded, "client {uid}: no answer to its request");
+        match &self.talk {
+            Talk::Raw(_) => {}
+            Talk::Echo(waiting) => assert!(waiting.is_empty(), "client {uid}: no echo"),
+            Talk::Centrifuge(dialogue) => dialogue.assert_settled(),
+        }
+    }
+
+    /// Writes and reads some.
+    pub(crate) fn pump(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.ending.is_over() {
+            return false;
+        }
+        let mut moved = self.write(cx);
+        let most = match self.pace {
+            Pace::Eager => usize::MAX,
+            Pace::Slow(most) => most,
+            Pace::Stalled => return moved,
+        };
+        let mut bytes = Vec::new();
+        let tail = self.socket.read_some(most, &mut bytes);
+        moved |= !bytes.is_empty();
+        self.decoder.feed(&bytes);
+        while let Some(event) = self.decoder.next() {
+            note!("client {} hears {event:?}", self.uid);
+            self.hear(event, cx);
+        }
+        if tail != Tail::Open {
+            self.end(tail, cx);
+            moved = true;
+        }
+        moved
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.ending.said_fin {
+            return false;
+        }
+        if self.out.is_empty() {
+            if self.ending.wants_fin {
+                note!("client {} sends FIN", self.uid);
+                self.socket.shutdown();
+                self.ending.said_fin = true;
+                return true;
+            }
+            return false;
+        }
+        let most = if cx.dice.bool() { self.out.len() } else { cx.dice.usize(1..=self.out.len()) };
+        let taken = self.socket.write(&self.out[..most]);
+        self.out.drain(..taken);
+        taken > 0
+    }
+
+    fn hear(&mut self, event: Event, cx: &mut Context<'_>) {
+        match event {
+            Event::Response { status, headers } => self.answered(status, &headers, cx),
+            Event::Message { opcode, payload } => {
+                if let Talk::Echo(waiting) = &mut self.talk {
+                    let expected = waiting.pop_front();
+                    assert_eq!(expected, Some((opcode, payload)), "an echo of something else");
+                    return;
+                }
+                match &mut self.talk {
+                    Talk::Raw(raw) => raw.hear(&payload, cx),
+                    Talk::Centrifuge(dialogue) => {
+                        assert_eq!(opcode, TEXT, "a binary message for a JSON client");
+                        if let Some(pong) = dialogue.hear(&payload, cx)
+                            && self.lively
+                        {
+                            self.send(TEXT, &pong, cx);
+                        }
+                    }
+                    Talk::Echo(_) => {}
+                }
+            }
+            Event::Ping(payload) => {
+                if self.lively && !self.ending.has_said_last_word() {
+                    self.send(PONG, &payload, cx);
+                }
+            }
+            Event::Pong(payload) => loop {
+                let sent = self.pings.pop_front().expect("a Pong for a Ping");
+                if sent == payload {
+                    break;
+                }
+            },
+            Event::Close(close) => {
+                self.ending.hear_close(close);
+                // Most clients answer, then end their side.
+                if self.ending.said_close.is_none() && !self.ending.wants_fin {
+                    if cx.dice.u8(..4) > 0 {
+                        self.say_close(1000, cx);
+                    }
+                    self.ending.wants_fin = true;
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, status: u16, headers: &BTreeMap<String, String>, cx: &Context<'_>) {
+        self.ending.answered(status);
+        if let Talk::Raw(raw) = &mut self.talk {
+            raw.answered(status, headers, cx);
+        } else {
+            assert!([101, 400, 408, 503].contains(&status), "refused with {status}");
+        }
+    }
+
+    /// The gateway has ended its side.
+    fn end(&mut self, tail: Tail, cx: &mut Context<'_>) {
+        note!("client {} finds {tail:?}", self.uid);
+        self.ending.end(tail, self.decoder.is_mid_frame());
+        self.socket.close();
+        self.leave(cx);
+    }
+
+    fn leave(&mut self, cx: &mut Context<'_>) {
+        match &mut self.talk {
+            Talk::Raw(raw) => raw.leave(cx),
+            Talk::Centrifuge(dialogue) => dialogue.leave(cx),
+            Talk::Echo(_) => {}
+        }
+    }
+
+    /// Does something that clients do.
+    pub(crate) fn act(&mut self, cx: &mut Context<'_>) {
+        if self.ending.is_over() {
+            return;
+        }
+        match cx.dice.u8(..200) {
+            0..=1 => return self.reset(cx),
+            2..=4 => return self.fin(),
+            5..=30 => {
+                self.pace = match cx.dice.u8(..5) {
+                    0 => Pace::Stalled,
+                    1 => Pace::Slow(cx.dice.usize(1..200)),
+                    _ => Pace::Eager,
+                };
+                return;
+            }
+            _ => {}
+        }
+        // Nobody may talk before the upgrade, nor after the last word.
+        if !self.is_open() || self.ending.has_said_last_word() || self.out.len() > 16_384 {
+            return;
+        }
+        match cx.dice.u8(..200) {
+            0..=3 => self.close(cx),
+            4..=6 => self.violate(cx),
+            7..=14 if self.pings.len() < 8 => {
+                let payload: Vec<u8> = (0..cx.dice.usize(..126)).map(|_| cx.dice.u8(..)).collect();
+                self.pings.push_back(payload.clone());
+                self.send(PING, &payload, cx);
+            }
+            15 => {
+                // A message that is begun and not finished.
+                self.out.extend(codec::frame(TEXT, [1, 2, 3, 4], b"{"));
+                self.ending.stuck();
+            }
+            _ => self.talk(cx),
+        }
+    }
+
+    fn talk(&mut self, cx: &mut Context<'_>) {
+        let uid = self.uid;
+        match &mut self.talk {
+            Talk::Raw(raw) => {
+                if raw.is_denied() && cx.dice.u8(..20) > 0 {
+                    return;
+                }
+                let (id, payload) = cx.draft(raw.topic, uid);
+                note!("client {uid} publishes {id} raw");
+                if raw.is_denied() {
+                    self.ending.violate((1008, "publish_denied"));
+                }
+                let opcode = if cx.dice.u8(..4) > 0 { TEXT } else { BINARY };
+                self.send(opcode, &payload, cx);
+            }
+            Talk::Echo(waiting) => {
+                let text: String =
+                    (0..cx.dice.usize(..300)).map(|_| cx.dice.alphabetic()).collect();
+                let opcode = if cx.dice.bool() { TEXT } else { BINARY };
+                waiting.push_back((opcode, text.clone().into_bytes()));
+                self.send(opcode, text.as_bytes(), cx);
+            }
+            Talk::Centrifuge(dialogue) => {
+                if let Some(text) = dialogue.speak(uid, cx) {
+                    note!("client {uid} says {}", String::from_utf8_lossy(&text));
+                    self.send(TEXT, &text, cx);
+                }
+            }
+        }
+    }
+
+    /// Queues a message, in fragments now and then, or a control frame.
+    fn send(&mut self, opcode: u8, payload: &[u8], cx: &mut Context<'_>) {
+        let mut first = opcode;
+        let mut rest = payload;
+        while opcode < CLOSE && cx.dice.u8(..8) == 0 && self.pings.len() < 8 {
+            let (fragment, behind) = rest.split_at(cx.dice.usize(..=rest.len()));
+            self.out.extend(codec::frame(first, mask(cx), fragment));
+            if cx.dice.bool() {
+                self.pings.push_back(b"between".to_vec());
+                self.out.extend(codec::frame(0x80 | PING, mask(cx), b"between"));
+            }
+            (first, rest) = (CONTINUATION, behind);
+            if first == CONTINUATION && cx.dice.bool() {
+                break;
+            }
+        }
+        self.out.extend(codec::frame(0x80 | first, mask(cx), rest));
+    }
+
+    fn say_close(&mut self, code: u16, cx: &mut Context<'_>) {
+        self.send(CLOSE, &code.to_be_bytes(), cx);
+        self.ending.said_close = Some(code);
+    }
+
+    fn close(&mut self, cx: &mut Context<'_>) {
+        let code = [1000, 1001, 3000, 4999][cx.dice.usize(..4)];
+        note!("client {} closes with {code}", self.uid);
+        self.say_close(code, cx);
+    }
+
+    fn fin(&mut self) {
+        note!("client {} will send FIN", self.uid);
+        self.ending.wants_fin = true;
+    }
+
+    fn reset(&mut self, cx: &mut Context<'_>) {
+        note!("client {} resets", self.uid);
+        self.socket.reset();
+        self.ending.reset();
+        self.leave(cx);
+    }
+
+    /// Hands over what it still knows.
+    pub(crate) fn forget(&mut self, cx: &mut Context<'_>) {
+        self.leave(cx);
+    }
+
+    /// Ends in one way or another.
+    pub(crate) fn go(&mut self, cx: &mut Context<'_>) {
+        if self.ending.is_over() || self.ending.wants_fin {
+            return;
+        }
+        match cx.dice.u8(..3) {
+            0 => self.reset(cx),
+            1 if self.is_open() && !self.ending.has_said_last_word() => self.close(cx),
+            _ => self.fin(),
+        }
+    }
+
+    /// Breaks a rule; what the gateway has to say to that is known.
+    fn violate(&mut self, cx: &mut Context<'_>) {
+        let is_centrifuge = matches!(self.talk, Talk::Centrifuge(_));
+        let rules: [(Violation, Vec<u8>); 8] = [
+            ((1002, "protocol_error"), vec![0x81, 0x01, b'a']),
+            ((1002, "protocol_error"), codec::frame(0xC1, [0; 4], b"a")),
+            ((1002, "protocol_error"), codec::frame(0x80, [9; 4], b"a")),
+            ((1002, "protocol_error"), codec::frame(0x83, [9; 4], b"a")),
+            ((1007, "invalid_utf8"), codec::frame(0x81, [7; 4], &[0xC0, 0x80])),
+            ((1009, "too_big"), codec::frame(0x81, [7; 4], &[b'a'; 8193])),
+            ((1003, "unsupported_data"), codec::frame(0x82, [5; 4], b"a")),
+            ((3501, "bad_command"), codec::frame(0x81, [5; 4], b"{\"id\":}")),
+        ];
+        let most = if is_centrifuge { 8 } else { 6 };
+        let (violation, bytes) = &rules[cx.dice.usize(..most)];
+        note!("client {} violates: {violation:?}", self.uid);
+        self.ending.violate(*violation);
+        self.out.extend(bytes);
+    }
+}
+
+fn mask(cx: &mut Context<'_>) -> [u8; 4] {
+    cx.dice.u32(..).to_be_bytes()
+}

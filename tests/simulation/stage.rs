@@ -1,0 +1,429 @@
+//! The shards, the clients around them, and the order in which things happen.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use ringway::mail::message::Request;
+use ringway::mail::post;
+use ringway::metrics::catalogue::{Counter, Gauge};
+use ringway::metrics::{self, Reader};
+use ringway::ring::sim::{Faults, SimRing, World};
+use ringway::shard::labels::Labels;
+use ringway::shard::{Running, Shard};
+
+use crate::client::{Client, Context, Position};
+use crate::control::Control;
+use crate::ending::Known;
+use crate::journal::note;
+use crate::plan::{Finish, Plan, TOPICS};
+use crate::truth::Truth;
+
+/// Rounds without any movement after which everything is at rest.
+const QUIET_ROUNDS: usize = 12;
+
+/// Rounds after which something that never rests counts as a fault.
+const ROUNDS_MAX: usize = 20_000;
+
+pub(crate) struct Stage {
+    plan: Plan,
+    dice: Rng,
+    world: World,
+    /// `None`: it is done.
+    shards: Vec<Option<Shard<SimRing>>>,
+    readers: Vec<Reader<Labels>>,
+    control: Control,
+    clients: Vec<Client>,
+    truth: Truth,
+    memory: Vec<Position>,
+}
+
+/// What a run has seen, to show that it has seen something.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sights {
+    pub(crate) clients: usize,
+    pub(crate) deliveries: u64,
+    pub(crate) slow: u64,
+    pub(crate) recovered: usize,
+}
+
+impl Sights {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.clients += other.clients;
+        self.deliveries += other.deliveries;
+        self.slow += other.slow;
+        self.recovered += other.recovered;
+    }
+
+    /// A simulation in which nothing happens finds nothing.
+    pub(crate) fn assert_not_dull(&self, seeds: u64) {
+        assert!(self.clients as u64 >= seeds, "{self:?}");
+        assert!(self.deliveries >= 10 * seeds, "{self:?}");
+        assert!(seeds < 64 || self.slow > 0, "{self:?}");
+        assert!(seeds < 64 || self.recovered > 0, "{self:?}");
+    }
+}
+
+impl Stage {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Rng::with_seed(seed);
+        let plan = Plan::new(&mut dice);
+        note!("seed {seed}: {plan:?}");
+        let world = World::new(dice.u64(..), plan.faults);
+        let mut posts = post::connect(plan.shards + 1, plan.lanes);
+        let post = posts.pop().expect("one for each thread");
+        let control = Control::new(post, world.clone(), plan.shards);
+        let mut readers = Vec::new();
+        let mut shards = Vec::new();
+        for post in posts {
+            let (writer, reader) = metrics::shard::<Labels>();
+            readers.push(reader);
+            let ring = world.attach(1);
+            let random = Rng::with_seed(dice.u64(..));
+            shards.push(Some(Shard::new(ring, 1, post, writer, plan.shard.clone(), random)));
+        }
+        Self {
+            plan,
+            dice,
+            world,
+            shards,
+            readers,
+            control,
+            clients: Vec::new(),
+            truth: Truth::default(),
+            memory: Vec::new(),
+        }
+    }
+
+    /// The whole run.
+    pub(crate) fn run(&mut self) {
+        for topic in 0..TOPICS.len() - 1 {
+            if self.plan.has_topics_for_all() && self.dice.bool() {
+                self.control.witness(topic);
+            }
+        }
+        self.quiesce();
+        for _ in 0..self.plan.steps {
+            self.step();
+        }
+        match self.plan.finish {
+            Finish::Leave => {
+                self.settle();
+                self.probe();
+                self.leave();
+            }
+            Finish::Drain { window_ms } => {
+                self.control.tell_all(&Request::Drain { window_ms });
+                (0..self.plan.steps / 4).for_each(|_| self.step());
+            }
+            Finish::Stop => self.control.tell_all(&Request::Stop),
+        }
+        self.rest();
+        self.compare();
+    }
+
+    pub(crate) fn sights(&self) -> Sights {
+        Sights {
+            clients: self.clients.len(),
+            deliveries: self.truth.delivered(),
+            slow: self.readers.iter().map(|of| of.counter(Counter::OutboxOverflows)).sum(),
+            recovered: self.memory.len(),
+        }
+    }
+
+    fn step(&mut self) {
+        match self.dice.u8(..100) {
+            0..=49 => {
+                let node = self.dice.usize(..self.plan.shards);
+                self.turn(node);
+            }
+            50..=84 => self.with_client(|client, cx| {
+                client.act(cx);
+                client.pump(cx);
+            }),
+            85..=89 => _ = self.control.pump(&mut self.truth),
+            90..=92 => self.connect(),
+            93 => self.operate(),
+            94 if self.plan.leaps && self.dice.u8(..8) == 0 => {
+                let most = if self.dice.u8(..6) == 0 { 12_000 } else { 3000 };
+                let time = Duration::from_millis(self.dice.u64(..most));
+                self.advance(time);
+                (0..3).for_each(|_| _ = self.round());
+            }
+            _ => {
+                let time = Duration::from_micros(self.dice.u64(..20_000));
+                self.advance(time);
+            }
+        }
+    }
+
+    fn advance(&mut self, time: Duration) {
+        note!("{time:?} pass");
+        self.world.advance(time);
+    }
+
+    fn operate(&mut self) {
+        match self.dice.u8(..8) {
+            0 => {
+                let ids: Vec<&str> = self.clients.iter().filter_map(Client::client_id).collect();
+                if let Some(id) = ids.last() {
+                    let id = id.to_string();
+                    self.control.disconnect(&id);
+                }
+            }
+            1 => self.control.take_census(),
+            _ => {
+                let topic = self.dice.usize(..TOPICS.len() - 1);
+                self.control.publish(topic, &mut self.truth);
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        let open = self.clients.iter().filter(|client| !client.ending.is_over()).count();
+        if open >= self.plan.clients_max {
+            return;
+        }
+        let node = self.dice.usize(..self.plan.shards);
+        if self.shards[node].is_none() {
+            return;
+        }
+        let socket = self.world.connect(node, 0);
+        let uid = self.clients.len();
+        let mut cx = Context {
+            truth: &mut self.truth,
+            dice: &mut self.dice,
+            plan: &self.plan,
+            memory: &mut self.memory,
+        };
+        let client = Client::new(uid, node, socket, &mut cx);
+        self.clients.push(client);
+    }
+
+    /// Lets some client that is not over do something.
+    fn with_client(&mut self, act: impl FnOnce(&mut Client, &mut Context<'_>)) {
+        let open: Vec<usize> =
+            (0..self.clients.len()).filter(|&uid| !self.clients[uid].ending.is_over()).collect();
+        if open.is_empty() {
+            return;
+        }
+        let uid = open[self.dice.usize(..open.len())];
+        let mut cx = Context {
+            truth: &mut self.truth,
+            dice: &mut self.dice,
+            plan: &self.plan,
+            memory: &mut self.memory,
+        };
+        act(&mut self.clients[uid], &mut cx);
+    }
+
+    fn each_client(&mut self, mut act: impl FnMut(&mut Client, &mut Context<'_>)) {
+        for client in &mut self.clients {
+            let mut cx = Context {
+                truth: &mut self.truth,
+                dice: &mut self.dice,
+                plan: &self.plan,
+                memory: &mut self.memory,
+            };
+            act(client, &mut cx);
+        }
+    }
+
+    fn turn(&mut self, node: usize) {
+        let Some(shard) = &mut self.shards[node] else { return };
+        let running = shard.turn().expect("the simulated ring never fails");
+        self.check(node);
+        if running == Running::Done {
+            note!("shard {node} is done");
+            self.shards[node] = None;
+        }
+    }
+
+    /// The invariants that hold between any two turns.
+    fn check(&self, node: usize) {
+        let Some(shard) = &self.shards[node] else { return };
+        let reader = &self.readers[node];
+        let audit = shard.audit();
+        assert!(audit.faults.is_empty(), "shard {node}: {:?}", audit.faults);
+        let closed: u64 = reader.closed().map(|(_, count)| count).sum();
+        assert_eq!(reader.opened(), closed + reader.connections(), "a close was not counted once");
+        let open = audit.connections - audit.handshaking;
+        assert_eq!(reader.connections(), open as u64, "connections and slots");
+        assert_eq!(reader.counter(Counter::Panics), 0, "a panic in a connection");
+        assert_eq!(reader.counter(Counter::StaleCompletions), 0);
+        assert!(audit.homes <= self.plan.shard.topics_max, "too many topics");
+        assert_eq!(reader.gauge(Gauge::OutboxBytes), audit.outbox_bytes as u64);
+    }
+
+    /// Everybody once; `false` when nothing moved between clients, threads and shards.
+    fn round(&mut self) -> bool {
+        let before = self.pulse();
+        for node in 0..self.plan.shards {
+            self.turn(node);
+        }
+        let mut moved = self.control.pump(&mut self.truth);
+        self.each_client(|client, cx| moved |= client.pump(cx));
+        moved || self.pulse() != before
+    }
+
+    /// Numbers that change whenever a shard has done something.
+    fn pulse(&self) -> u64 {
+        const COUNTED: [Counter; 6] = [
+            Counter::UringCompletions,
+            Counter::Publications,
+            Counter::Deliveries,
+            Counter::BytesSent,
+            Counter::BytesReceived,
+            Counter::WakesSent,
+        ];
+        let of = |reader: &Reader<Labels>| COUNTED.map(|of| reader.counter(of)).iter().sum::<u64>();
+        self.readers.iter().map(of).sum()
+    }
+
+    /// Goes on, without time, until nothing moves.
+    fn quiesce(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..ROUNDS_MAX {
+            quiet = if self.round() { 0 } else { quiet + 1 };
+            if quiet >= QUIET_ROUNDS {
+                return;
+            }
+        }
+        panic!("no rest after {ROUNDS_MAX} rounds");
+    }
+
+    /// A kind kernel, clients that only read and answer, and as much time as handshakes, closing and
+    /// pauses may take.
+    fn settle(&mut self) {
+        note!("settling");
+        let sizes = self.plan.faults;
+        self.world.set_faults(Faults {
+            socket_bytes: sizes.socket_bytes,
+            buffers: sizes.buffers,
+            buffer_bytes: sizes.buffer_bytes,
+            ..Faults::none()
+        });
+        self.each_client(|client, _| client.rouse());
+        for _ in 0..150 {
+            self.quiesce();
+            self.world.advance(Duration::from_millis(100));
+        }
+        self.quiesce();
+    }
+
+    /// One more publication for each topic; it reaches every subscriber, and nothing is open.
+    fn probe(&mut self) {
+        note!("probing");
+        let probes: Vec<usize> = (0..TOPICS.len() - 1)
+            .map(|topic| self.control.publish(topic, &mut self.truth))
+            .collect();
+        self.quiesce();
+        self.control.take_census();
+        self.quiesce();
+        assert!(self.control.is_settled(), "a call of the API was not answered");
+        let mut subscribers: BTreeMap<usize, u64> = BTreeMap::new();
+        for topic in self.control.witnessed() {
+            *subscribers.entry(*topic).or_default() += 1;
+        }
+        for client in self.clients.iter().filter(|client| !client.ending.has_begun()) {
+            client.assert_settled();
+            for (topic, &probe) in probes.iter().enumerate() {
+                let heard = client.hears(probe).into_iter().find(|(of, _)| *of == topic);
+                if let Some((_, heard)) = heard {
+                    assert!(heard, "client {} lost {probe} of {}", client.uid, TOPICS[topic]);
+                    *subscribers.entry(topic).or_default() += 1;
+                }
+            }
+        }
+        for (topic, name) in TOPICS.iter().enumerate() {
+            let counted = self.control.census.get(*name).copied().unwrap_or(0);
+            let found = subscribers.get(&topic).copied().unwrap_or(0);
+            assert_eq!(counted, found, "subscribers of {name}: {counted} counted, {found} found");
+        }
+    }
+
+    fn leave(&mut self) {
+        note!("leaving");
+        self.each_client(|client, cx| client.go(cx));
+    }
+
+    /// Lets all deadlines pass; then nothing may be left of anybody.
+    fn rest(&mut self) {
+        note!("resting");
+        let gentle = Faults { socket_bytes: self.plan.faults.socket_bytes, ..Faults::none() };
+        self.world.set_faults(gentle);
+        self.each_client(|client, _| client.rouse());
+        for _ in 0..40 {
+            self.quiesce();
+            self.world.advance(Duration::from_secs(1));
+        }
+        self.control.release();
+        for _ in 0..140 {
+            self.quiesce();
+            self.world.advance(Duration::from_secs(1));
+        }
+        for node in 0..self.plan.shards {
+            self.check_rest(node);
+        }
+        assert_eq!(self.world.open_sockets(), 0, "a descriptor was leaked");
+        let drains = self.plan.finish != Finish::Leave;
+        assert!(drains || self.control.is_settled(), "a call of the API was not answered");
+    }
+
+    fn check_rest(&self, node: usize) {
+        let reader = &self.readers[node];
+        assert_eq!(reader.connections(), 0, "shard {node}: connections are left");
+        assert_eq!(reader.gauge(Gauge::OutboxBytes), 0);
+        assert_eq!(reader.gauge(Gauge::Backlogs), 0);
+        let drains = self.plan.finish != Finish::Leave;
+        assert_eq!(self.shards[node].is_none(), drains, "shard {node} did not end when told to");
+        let Some(shard) = &self.shards[node] else { return };
+        let audit = shard.audit();
+        let left = [audit.connections, audit.joined, audit.pending, audit.topics, audit.outgoing];
+        assert_eq!(left, [0; 5], "shard {node} at rest: {audit:?}");
+        if !self.plan.ample_history {
+            assert_eq!(audit.homes, 0, "shard {node}: topics are left");
+            assert_eq!(reader.gauge(Gauge::HistoryBytes), 0);
+            assert_eq!(reader.gauge(Gauge::HistoryPublications), 0);
+        }
+    }
+
+    /// Compares what the gateway has counted with what the clients know.
+    fn compare(&mut self) {
+        self.each_client(|client, cx| client.forget(cx));
+        self.truth.compare();
+        let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
+        for (labels, count) in self.readers.iter().flat_map(Reader::closed) {
+            let [_, initiator, cause, _] = labels[..] else { panic!("four labels") };
+            let is_right = match cause {
+                "client_close" => initiator == "client",
+                "client_gone" | "reset" => initiator == "transport",
+                _ => initiator == "server",
+            };
+            assert!(is_right, "{cause} by {initiator}");
+            *counted.entry(cause).or_default() += count;
+        }
+        let mut known: BTreeMap<&str, u64> = BTreeMap::new();
+        let (mut upgraded, mut unknown, mut maybe) = (0, 0, 0);
+        for client in &self.clients {
+            match client.ending.known() {
+                Known::NotUpgraded => {}
+                Known::Nothing => maybe += 1,
+                Known::Upgraded => unknown += 1,
+                Known::Cause(cause) => *known.entry(cause).or_default() += 1,
+            }
+            upgraded += u64::from(client.ending.upgraded);
+        }
+        let opened: u64 = self.readers.iter().map(Reader::opened).sum();
+        assert!((upgraded..=upgraded + maybe).contains(&opened), "{opened} opened, {upgraded} saw");
+        let causes: Vec<&str> = known.keys().chain(counted.keys()).copied().collect();
+        for cause in causes {
+            let (known, counted) =
+                (known.get(cause).copied().unwrap_or(0), counted.get(cause).copied().unwrap_or(0));
+            let possible = known..=known + unknown + maybe;
+            assert!(possible.contains(&counted), "{counted} ended by {cause}, {known} know it");
+        }
+        let slow: u64 = self.readers.iter().map(|of| of.counter(Counter::OutboxOverflows)).sum();
+        assert_eq!(slow, counted.get("slow").copied().unwrap_or(0), "slow clients");
+    }
+}
