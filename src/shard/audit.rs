@@ -26,6 +26,8 @@ pub struct Audit {
     pub topics: usize,
     /// Topics at home here.
     pub homes: usize,
+    /// Sends that go out with the next turn.
+    pub sends: usize,
     /// Requests that wait for room in a lane.
     pub outgoing: usize,
     /// What is wrong; empty unless there is a bug.
@@ -40,6 +42,7 @@ impl<R: Ring> Shard<R> {
         let mut audit = Audit {
             topics: self.topics.len(),
             homes: self.homes.len(),
+            sends: self.flush.len(),
             outgoing: self.outgoing.iter().map(std::collections::VecDeque::len).sum(),
             ..Audit::default()
         };

@@ -50,6 +50,12 @@ impl Flush {
     }
 }
 
+impl Flush {
+    pub(super) fn len(&self) -> usize {
+        self.flights.len()
+    }
+}
+
 impl<R: Ring> Shard<R> {
     /// Takes one send from each connection with output, in the order in which they got it.
     pub(super) fn prepare_flush(&mut self) {

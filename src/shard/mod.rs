@@ -235,8 +235,9 @@ impl<R: Ring> Shard<R> {
         &self.ring
     }
 
-    /// How long the ring may sleep: not at all while there is work.
-    fn plan_wait(&mut self) -> Wait {
+    /// How long the ring may sleep: not at all while there is work. From now on the other threads
+    /// send wakes.
+    pub fn plan_wait(&mut self) -> Wait {
         if self.has_work() {
             return Wait::No;
         }

@@ -7,9 +7,9 @@ use ringway::ring::sim::{ClientSocket, Tail};
 
 use crate::codec::{self, BINARY, CLOSE, CONTINUATION, Decoder, Event, PING, PONG, TEXT};
 use crate::dialogue::Dialogue;
-use crate::ending::{Ending, Violation};
+use crate::ending::{Ending, Known, Violation};
 use crate::journal::note;
-use crate::plan::{Plan, TOPICS};
+use crate::plan::{Finish, Plan, TOPICS};
 use crate::raw::Raw;
 use crate::truth::{Truth, payload_of};
 
@@ -201,6 +201,7 @@ impl Client {
                         assert_eq!(opcode, TEXT, "a binary message for a JSON client");
                         if let Some(pong) = dialogue.hear(&payload, cx)
                             && self.lively
+                            && !self.ending.has_said_last_word()
                         {
                             self.send(TEXT, &pong, cx);
                         }
@@ -250,8 +251,15 @@ impl Client {
     }
 
     fn leave(&mut self, cx: &mut Context<'_>) {
+        let is_orderly =
+            matches!(self.ending.known(), Known::Cause("client_close" | "client_gone"));
         match &mut self.talk {
-            Talk::Raw(raw) => raw.leave(cx),
+            Talk::Raw(raw) => {
+                if is_orderly && cx.plan.finish == Finish::Leave {
+                    cx.truth.sent_whole(std::mem::take(&mut raw.published));
+                }
+                raw.leave(cx);
+            }
             Talk::Centrifuge(dialogue) => dialogue.leave(cx),
             Talk::Echo(_) => {}
         }
@@ -307,6 +315,8 @@ impl Client {
                 note!("client {uid} publishes {id} raw");
                 if raw.is_denied() {
                     self.ending.violate((1008, "publish_denied"));
+                } else {
+                    raw.published.push(id);
                 }
                 let opcode = if cx.dice.u8(..4) > 0 { TEXT } else { BINARY };
                 self.send(opcode, &payload, cx);

@@ -1,7 +1,8 @@
 //! Shards on simulated rings among model clients, from a seed: everything that happens is decided by
 //! the seed, and everything that clients see is compared with what may be true.
 //!
-//! `RINGWAY_SIM_SEEDS=N` runs the seeds 0 to N - 1, `RINGWAY_SIM_SEED=S` runs one and shows its events.
+//! `RINGWAY_SIM_SEEDS=N` runs the seeds 0 to N - 1, all of them unless `RINGWAY_SIM_FAIL_FAST` is set;
+//! `RINGWAY_SIM_SEED=S` runs one and shows its events.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -65,6 +66,9 @@ fn simulated_shards_keep_their_promises() {
             Err(failure) => {
                 println!("{failure}\n");
                 failed.push(seed);
+                if number("RINGWAY_SIM_FAIL_FAST").is_some() {
+                    break;
+                }
             }
         }
     }

@@ -12,6 +12,8 @@ pub(crate) struct Raw {
     since: Option<Position>,
     /// Epoch and offset of the next message, where they are counted.
     next: Option<(String, u64)>,
+    /// What it has published.
+    pub(crate) published: Vec<usize>,
     /// What it has heard.
     pub(crate) run: Vec<usize>,
 }
@@ -28,7 +30,7 @@ impl Raw {
             Some((_, epoch, offset)) => format!("/topic/{name}?offset={offset}&epoch={epoch}"),
             None => format!("/topic/{name}"),
         };
-        (Self { topic, since, next: None, run: Vec::new() }, target)
+        (Self { topic, since, next: None, published: Vec::new(), run: Vec::new() }, target)
     }
 
     /// Whether clients may not publish there.

@@ -8,6 +8,7 @@ use ringway::mail::message::Request;
 use ringway::mail::post;
 use ringway::metrics::catalogue::{Counter, Gauge};
 use ringway::metrics::{self, Reader};
+use ringway::ring::Wait;
 use ringway::ring::sim::{Faults, SimRing, World};
 use ringway::shard::labels::Labels;
 use ringway::shard::{Running, Shard};
@@ -19,9 +20,6 @@ use crate::journal::note;
 use crate::plan::{Finish, Plan, TOPICS};
 use crate::truth::Truth;
 
-/// Rounds without any movement after which everything is at rest.
-const QUIET_ROUNDS: usize = 12;
-
 /// Rounds after which something that never rests counts as a fault.
 const ROUNDS_MAX: usize = 20_000;
 
@@ -31,6 +29,8 @@ pub(crate) struct Stage {
     world: World,
     /// `None`: it is done.
     shards: Vec<Option<Shard<SimRing>>>,
+    /// How long the shards sleep; `None`: they do not yet.
+    sleeps: Vec<Option<Wait>>,
     readers: Vec<Reader<Labels>>,
     control: Control,
     clients: Vec<Client>,
@@ -68,7 +68,7 @@ impl Stage {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Rng::with_seed(seed);
         let plan = Plan::new(&mut dice);
-        note!("seed {seed}: {plan:?}");
+        note!("seed {seed}: {} shards, {:?}, {:?}", plan.shards, plan.lanes, plan.finish);
         let world = World::new(dice.u64(..), plan.faults);
         let mut posts = post::connect(plan.shards + 1, plan.lanes);
         let post = posts.pop().expect("one for each thread");
@@ -86,6 +86,7 @@ impl Stage {
             plan,
             dice,
             world,
+            sleeps: vec![None; shards.len()],
             shards,
             readers,
             control,
@@ -135,7 +136,11 @@ impl Stage {
         match self.dice.u8(..100) {
             0..=49 => {
                 let node = self.dice.usize(..self.plan.shards);
-                self.turn(node);
+                if self.dice.u8(..16) == 0 {
+                    self.turn(node);
+                } else {
+                    self.turn_if_awake(node);
+                }
             }
             50..=84 => self.with_client(|client, cx| {
                 client.act(cx);
@@ -232,16 +237,40 @@ impl Stage {
     fn turn(&mut self, node: usize) {
         let Some(shard) = &mut self.shards[node] else { return };
         let running = shard.turn().expect("the simulated ring never fails");
-        self.check(node);
+        let sends = self.check(node);
+        let Some(shard) = &mut self.shards[node] else { return };
+        self.sleeps[node] = (sends == 0).then(|| shard.plan_wait());
         if running == Running::Done {
             note!("shard {node} is done");
             self.shards[node] = None;
         }
     }
 
+    /// Whether a shard's thread would run now: it does not sleep, or its ring has something for it.
+    fn is_awake(&self, node: usize) -> bool {
+        let Some(shard) = &self.shards[node] else { return false };
+        let sleeps = match self.sleeps[node] {
+            None | Some(Wait::No) => false,
+            Some(Wait::Until(deadline)) => self.world.now() < deadline,
+            Some(Wait::Forever) => true,
+        };
+        !sleeps || !shard.ring().is_idle()
+    }
+
+    /// A turn of a shard that would run; now and then of one that is woken by nobody.
+    fn turn_if_awake(&mut self, node: usize) -> bool {
+        let awake = self.is_awake(node);
+        if awake {
+            self.turn(node);
+        }
+        awake
+    }
+
     /// The invariants that hold between any two turns.
-    fn check(&self, node: usize) {
-        let Some(shard) = &self.shards[node] else { return };
+    ///
+    /// Returns how many sends go out with the next turn.
+    fn check(&self, node: usize) -> usize {
+        let Some(shard) = &self.shards[node] else { return 0 };
         let reader = &self.readers[node];
         let audit = shard.audit();
         assert!(audit.faults.is_empty(), "shard {node}: {:?}", audit.faults);
@@ -253,39 +282,24 @@ impl Stage {
         assert_eq!(reader.counter(Counter::StaleCompletions), 0);
         assert!(audit.homes <= self.plan.shard.topics_max, "too many topics");
         assert_eq!(reader.gauge(Gauge::OutboxBytes), audit.outbox_bytes as u64);
+        audit.sends
     }
 
     /// Everybody once; `false` when nothing moved between clients, threads and shards.
     fn round(&mut self) -> bool {
-        let before = self.pulse();
+        let mut moved = false;
         for node in 0..self.plan.shards {
-            self.turn(node);
+            moved |= self.turn_if_awake(node);
         }
-        let mut moved = self.control.pump(&mut self.truth);
+        moved |= self.control.pump(&mut self.truth);
         self.each_client(|client, cx| moved |= client.pump(cx));
-        moved || self.pulse() != before
-    }
-
-    /// Numbers that change whenever a shard has done something.
-    fn pulse(&self) -> u64 {
-        const COUNTED: [Counter; 6] = [
-            Counter::UringCompletions,
-            Counter::Publications,
-            Counter::Deliveries,
-            Counter::BytesSent,
-            Counter::BytesReceived,
-            Counter::WakesSent,
-        ];
-        let of = |reader: &Reader<Labels>| COUNTED.map(|of| reader.counter(of)).iter().sum::<u64>();
-        self.readers.iter().map(of).sum()
+        moved
     }
 
     /// Goes on, without time, until nothing moves.
     fn quiesce(&mut self) {
-        let mut quiet = 0;
         for _ in 0..ROUNDS_MAX {
-            quiet = if self.round() { 0 } else { quiet + 1 };
-            if quiet >= QUIET_ROUNDS {
+            if !self.round() {
                 return;
             }
         }

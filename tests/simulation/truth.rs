@@ -27,6 +27,8 @@ pub(crate) struct Truth {
     place_of: BTreeMap<usize, Place>,
     acked: BTreeSet<usize>,
     refused: BTreeSet<usize>,
+    /// What was sent before its publisher ended in good order.
+    sent_whole: BTreeSet<usize>,
     pub(crate) witnesses: BTreeMap<usize, Witness>,
     runs: Vec<(usize, Vec<usize>)>,
     delivered: u64,
@@ -73,6 +75,11 @@ impl Truth {
         assert!(self.refused.insert(id), "{id} was refused twice");
     }
 
+    /// Whoever sent this has ended in good order: all of it must have been published.
+    pub(crate) fn sent_whole(&mut self, ids: impl IntoIterator<Item = usize>) {
+        self.sent_whole.extend(ids);
+    }
+
     /// What one subscription was sent, in order and without a gap, of a topic.
     pub(crate) fn run(&mut self, topic: usize, ids: Vec<usize>) {
         if self.witnesses.contains_key(&topic) && !ids.is_empty() {
@@ -94,6 +101,10 @@ impl Truth {
             let acked = self.acked.iter().filter(|&&id| self.drafts[id].topic == topic);
             for id in acked {
                 assert!(unique.contains(id), "{id} was acknowledged and never delivered");
+            }
+            let whole = self.sent_whole.iter().filter(|&&id| self.drafts[id].topic == topic);
+            for id in whole {
+                assert!(unique.contains(id), "{id} was sent before the end and never published");
             }
             self.compare_publishers(topic, &witness.order);
         }
