@@ -250,6 +250,7 @@ impl Dialogue {
         let mut next = is_positioned.then_some(offset + 1);
         if let Some((_, then, asked)) = &since {
             assert_eq!(result["was_recovering"], true);
+            cx.truth.lost += u64::from(!is_recovered);
             if is_recovered {
                 assert_eq!(offset, *asked, "recovered from elsewhere");
                 assert!(*then == epoch || namespace == "k", "recovered from another epoch");
@@ -269,6 +270,7 @@ impl Dialogue {
         }
         let missed = result["publications"].as_array().cloned().unwrap_or_default();
         assert!(missed.is_empty() || is_recovered, "{result}");
+        cx.truth.recovered += missed.len() as u64;
         let mut channel = Channel { by, epoch, next, run: Vec::new() };
         for publication in &missed {
             take(topic, &mut channel, publication, &mut self.seen, cx);
