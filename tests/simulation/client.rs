@@ -52,7 +52,6 @@ enum Talk {
 
 pub(crate) struct Client {
     pub(crate) uid: usize,
-    pub(crate) node: usize,
     socket: ClientSocket,
     out: Vec<u8>,
     decoder: Decoder,
@@ -97,7 +96,7 @@ impl Client {
         let lively = cx.dice.u8(..12) > 0;
         let pace = if cx.dice.u8(..4) > 0 { Pace::Eager } else { Pace::Slow(64) };
         let (decoder, pings) = (Decoder::default(), VecDeque::new());
-        Self { uid, node, socket, out, decoder, pace, lively, pings, talk, ending }
+        Self { uid, socket, out, decoder, pace, lively, pings, talk, ending }
     }
 
     /// Whether it stands where it can be compared: upgraded, and nobody has begun to end it.

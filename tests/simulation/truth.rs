@@ -137,6 +137,6 @@ pub(crate) fn id_of(payload: &[u8]) -> usize {
 
 /// The payload of draft `id`, filled up by `padding` bytes.
 pub(crate) fn payload_of(id: usize, padding: usize) -> Vec<u8> {
-    let letters = (0..padding).map(|at| char::from(b'a' + ((id + at) % 26) as u8));
-    format!("{{\"p\":{id},\"x\":\"{}\"}}", letters.collect::<String>()).into_bytes()
+    let letters: String = ('a'..='z').cycle().skip(id % 26).take(padding).collect();
+    format!("{{\"p\":{id},\"x\":\"{letters}\"}}").into_bytes()
 }
