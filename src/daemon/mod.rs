@@ -5,7 +5,7 @@ mod control;
 pub mod exit;
 mod limits;
 mod logs;
-mod settings;
+pub mod settings;
 mod source;
 mod start;
 mod threads;

@@ -24,7 +24,7 @@ const WHOLE_BUFFER_BYTES: u32 = 4096;
 const DRAIN_RETRY_MS: std::ops::RangeInclusive<u32> = 500..=5000;
 
 /// Settings of connections, shared by all shards.
-pub(super) fn of_connections(config: &Config) -> conn::Settings {
+pub fn of_connections(config: &Config) -> conn::Settings {
     conn::Settings {
         head: HeadLimits {
             bytes_max: config.http.head_bytes_max,
@@ -60,7 +60,7 @@ pub(super) fn of_connections(config: &Config) -> conn::Settings {
 }
 
 /// Settings of one of `shards` shards; limits of the process are shared out among them.
-pub(super) fn of_shard(
+pub fn of_shard(
     config: &Config,
     shards: usize,
     connections_max: usize,

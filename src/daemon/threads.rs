@@ -98,6 +98,7 @@ pub(super) fn listen_all(
     shards: usize,
     options: Options,
 ) -> Result<Vec<OwnedFd>, Failure> {
+    listen::require_unused(address).map_err(|error| cannot_listen(address, &error))?;
     let mut bound = address;
     let mut listeners = Vec::with_capacity(shards);
     for _ in 0..shards {

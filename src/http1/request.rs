@@ -115,12 +115,14 @@ fn refine(error: httparse::Error, head: &[u8]) -> HeadError {
     }
 }
 
-/// Whether the request line ends in `HTTP/x.y`.
+/// Whether the request line is three words, of which the last is `HTTP/x.y`.
 fn names_a_version(head: &[u8]) -> bool {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    let (word, more) = (words.next().unwrap_or_default(), words.next());
+    more.is_none()
+        && matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 const fn is_host_byte(byte: u8) -> bool {
@@ -167,6 +169,7 @@ mod tests {
             ("GET / HTTX/1.1\r\nHost: a\r\n\r\n", BadRequestLine),
             ("GET /\r\nHost: a\r\n\r\n", BadRequestLine),
             ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", BadRequestLine),
+            ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", BadRequestLine),
             ("G@T / HTTP/1.1\r\nHost: a\r\n\r\n", BadRequestLine),
             ("GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", BadTarget),
             ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", BadTarget),

@@ -190,7 +190,7 @@ fn was_full<T>(lane: &Consumer<T>, taken: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::mpsc::{Receiver, channel};
     use std::thread;
     use std::time::Duration;
 
@@ -296,26 +296,24 @@ mod tests {
         assert_eq!(woken(b), [0]);
     }
 
-    /// Sleeps until woken; gives up, and says so, after a long time.
-    fn sleep(post: &Post, wakes: &AtomicU64, has_work: impl Fn(&Post) -> bool) {
-        let before = wakes.load(Ordering::SeqCst);
+    /// Sleeps, as a shard does, until there is work.
+    fn sleep(post: &Post, woken: &Receiver<()>, has_work: impl Fn(&Post) -> bool) {
         post.fall_asleep();
-        while !has_work(post) && wakes.load(Ordering::SeqCst) == before {
-            let since = wakes.load(Ordering::SeqCst);
-            thread::park_timeout(Duration::from_secs(20));
-            let still = wakes.load(Ordering::SeqCst) == since && since == before;
-            assert!(!still, "thread {} was never woken", post.node());
+        while !has_work(post) {
+            let woken = woken.recv_timeout(Duration::from_secs(20));
+            assert!(woken.is_ok(), "thread {} was never woken", post.node());
+            post.fall_asleep();
         }
         post.wake_up();
     }
 
-    /// Two threads on lanes of one place; each sleeps whenever it can do nothing.
+    /// Two threads on lanes of one place; each sleeps whenever it can do nothing. A wake-up for one
+    /// that has ended is of no use.
     fn play(rounds: u32) {
-        let wakes: [Arc<AtomicU64>; 2] = Default::default();
         let mut posts = connect(2, ONE);
         let (mut b, mut a) = (posts.pop().unwrap(), posts.pop().unwrap());
-        let asker = thread::current();
-        let (counts, own) = (wakes.clone(), Arc::clone(&wakes[1]));
+        let (wake_a, a_woken) = channel();
+        let (wake_b, b_woken) = channel();
         let home = thread::spawn(move || {
             let mut served = 0;
             while served < rounds {
@@ -323,12 +321,9 @@ mod tests {
                     b.deliver(0, answer(served));
                     served += 1;
                 }
-                b.wakes(|_| {
-                    counts[0].fetch_add(1, Ordering::SeqCst);
-                    asker.unpark();
-                });
+                b.wakes(|_| wake_a.send(()).unwrap_or_default());
                 if served < rounds {
-                    sleep(&b, &own, |b| b.has_delivery_room(0) && b.peek_request(0).is_some());
+                    sleep(&b, &b_woken, |b| b.has_delivery_room(0) && b.peek_request(0).is_some());
                 }
             }
         });
@@ -341,12 +336,9 @@ mod tests {
                 assert_eq!(ticket_of(&delivery), answered, "in order, each once");
                 answered += 1;
             }
-            a.wakes(|_| {
-                wakes[1].fetch_add(1, Ordering::SeqCst);
-                home.thread().unpark();
-            });
+            a.wakes(|_| wake_b.send(()).unwrap_or_default());
             if answered < rounds {
-                sleep(&a, &wakes[0], |a| {
+                sleep(&a, &a_woken, |a| {
                     a.has_deliveries() || (asked < rounds && a.has_request_room(1))
                 });
             }

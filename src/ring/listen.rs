@@ -43,6 +43,22 @@ pub fn listen(address: SocketAddr, options: Options) -> io::Result<TcpListener> 
     Ok(socket.into())
 }
 
+/// Finds out whether nobody listens on `address`.
+///
+/// SO_REUSEPORT lets any process of the same user take part of the connections, so that a daemon
+/// started twice by mistake would share its address in silence.
+///
+/// Errors: of socket(2), setsockopt(2) and bind(2); `AddrInUse` when somebody does.
+pub fn require_unused(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of an earlier process that linger are no listener.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
@@ -68,5 +84,15 @@ mod tests {
         let first = listen(([127, 0, 0, 1], 0).into(), Options::default()).expect("a listener");
         let address = first.local_addr().expect("an address");
         listen(address, Options::default()).expect("a second listener");
+        drop(first);
+        require_unused(address).expect("nobody listens any more");
+    }
+
+    #[test]
+    fn an_address_is_not_shared_with_strangers() {
+        let listener = listen(([127, 0, 0, 1], 0).into(), Options::default()).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let refused = require_unused(address).expect_err("somebody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -97,7 +97,7 @@ test("of a topic that keeps the newest, the newest is recovered", async (t) => {
 });
 
 test("a silent network is noticed on both sides by the pings", async (t) => {
-  const net = await behindProxy(t, "frozen", { maxServerPingDelay: 500 });
+  const net = await behindProxy(t, "frozen", { maxServerPingDelay: 1_000 });
   const before = await t.gateway.metric("ringway_closed_total", 'cause="ping_timeout"');
   net.proxy.freeze();
   await t.gateway.publishNumbers("frozen", 1, 3);

@@ -243,7 +243,7 @@ async def loss(gateway, stack):
 @test
 async def pings(gateway, stack):
     """Pings keep a quiet connection through several intervals."""
-    listener = await Listener.connect(gateway.authority, stack, max_server_ping_delay=0.5)
+    listener = await Listener.connect(gateway.authority, stack, max_server_ping_delay=1.0)
     await asyncio.sleep(3.5)
     equal((listener.losses, listener.disconnected), ([], []))
     equal(len(listener.connected), 1)

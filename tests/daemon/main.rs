@@ -1,0 +1,13 @@
+//! The daemon as it is shipped, over loopback: hostile clients, every kind of end, wrong
+//! configurations. One binary, so that all of it shares [`gateway`] and is linked once.
+//!
+//! `RINGWAY_TEST_DISABLE=all` runs it without the optional features of the kernel,
+//! `RINGWAY_MUTATIONS=200000` sets how many broken inputs are tried, `RINGWAY_SEED` which ones.
+
+mod closes;
+mod config_errors;
+mod gateway;
+mod hostile_application;
+mod hostile_frames;
+mod hostile_http;
+mod mutations;
