@@ -122,6 +122,10 @@ fn refused(why: Refused) -> (u16, u32, Cow<'static, str>) {
         Refused::NoHistory => {
             (108, "not available: the namespace of this channel keeps no history")
         }
+        Refused::MustKeep => (
+            108,
+            "not available: skip_history leaves a gap in this channel; use a namespace of mode live",
+        ),
         Refused::OtherEpoch => {
             (112, "unrecoverable position: `since` is of another epoch; read without it")
         }

@@ -10,6 +10,7 @@
 //!   `session` and `whitelist` are refused with error 108, since ignoring them would break what
 //!   they promise.
 //! - `disconnect` names a user or a client, not both.
+//! - `skip_history` is refused with error 108 on topics with positions, whose subscribers count on them.
 
 mod access;
 mod calls;

@@ -157,9 +157,10 @@ impl Connection {
         }
     }
 
-    /// The hub takes no questions of this connection for now, or does again.
-    pub fn set_stalled(&mut self, stalled: bool) {
-        self.stalled = stalled;
+    /// The hub takes no questions of this connection for now, or does again. Returns what was so
+    /// before.
+    pub fn set_stalled(&mut self, stalled: bool) -> bool {
+        std::mem::replace(&mut self.stalled, stalled)
     }
 
     /// Bytes have arrived.

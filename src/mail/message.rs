@@ -177,4 +177,6 @@ pub enum Refused {
     NoHistory,
     /// The position is of another epoch.
     OtherEpoch,
+    /// Publications of this topic cannot be kept out of its history.
+    MustKeep,
 }

@@ -150,8 +150,9 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.numbers.count(Counter::LanesFull, 1);
-        if let Some(slot) = self.slots.get_mut(token) {
-            slot.conn.set_stalled(true);
+        if let Some(slot) = self.slots.get_mut(token)
+            && !slot.conn.set_stalled(true)
+        {
             self.stalled.push(token);
         }
     }

@@ -136,7 +136,7 @@ impl<R: Ring> Shard<R> {
         let refusal = match why {
             Refused::TopicsExhausted => Refusal::LimitExceeded,
             Refused::UnknownNamespace => Refusal::UnknownTopic,
-            Refused::NoHistory => Refusal::NotAvailable,
+            Refused::NoHistory | Refused::MustKeep => Refusal::NotAvailable,
             Refused::OtherEpoch => Refusal::UnrecoverablePosition,
         };
         self.answer(to, Answer::Refused(refusal));

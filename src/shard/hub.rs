@@ -204,5 +204,6 @@ fn refused(error: HomeError) -> Refused {
         HomeError::TopicsExhausted => Refused::TopicsExhausted,
         HomeError::NoHistory => Refused::NoHistory,
         HomeError::OtherEpoch => Refused::OtherEpoch,
+        HomeError::MustKeep => Refused::MustKeep,
     }
 }

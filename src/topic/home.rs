@@ -36,6 +36,9 @@ pub enum HomeError {
     NoHistory,
     /// The position is of another epoch.
     OtherEpoch,
+    /// On a topic with positions every publication has one, and stays in the history: subscribers
+    /// count on it.
+    MustKeep,
 }
 
 /// The answer to a subscriber.
@@ -58,7 +61,7 @@ pub struct Draft {
     pub publisher: Option<Arc<Publisher>>,
     /// A JSON object of strings.
     pub tags: Option<Bytes>,
-    /// Keep it out of the history, and give it no offset.
+    /// Keep it out of the history; only where nothing is kept anyway.
     pub skip_history: bool,
 }
 
@@ -165,14 +168,17 @@ impl Homes {
 
     /// Numbers and keeps a publication.
     ///
-    /// Errors: [`HomeError::TopicsExhausted`].
+    /// Errors: [`HomeError::TopicsExhausted`], [`HomeError::MustKeep`].
     pub fn publish(
         &mut self,
         draft: Draft,
         namespace: &Namespace,
         now: Instant,
     ) -> Result<Arc<Publication>, HomeError> {
-        let keeps = namespace.mode != Mode::Live && !draft.skip_history;
+        let keeps = namespace.mode != Mode::Live;
+        if keeps && draft.skip_history {
+            return Err(HomeError::MustKeep);
+        }
         if !keeps && !self.by_name.contains_key(&draft.topic) {
             return Ok(Arc::new(number(draft, None)));
         }
@@ -501,16 +507,16 @@ mod tests {
     }
 
     #[test]
-    fn what_skips_the_history_gets_no_offset_and_leaves_no_gap() {
-        let (mut homes, stream, now) =
-            (Homes::new("n".into(), 9), namespace(Mode::Stream), start());
-        homes.publish(draft("t", "a"), &stream, now).unwrap();
-        let start = homes.position(&topic("t")).unwrap();
-        let skipping = Draft { skip_history: true, ..draft("t", "b") };
-        assert_eq!(homes.publish(skipping, &stream, now).unwrap().offset, None);
-        assert_eq!(homes.publish(draft("t", "c"), &stream, now).unwrap().offset, Some(2));
-        let joined = homes.subscribe(&topic("t"), &stream, (0, 0), Some(&start), now).unwrap();
-        assert_eq!(offsets(&joined.recovery), Some(vec![2]));
+    fn only_topics_without_positions_let_a_publication_skip_the_history() {
+        let mut homes = Homes::new("n".into(), 9);
+        let now = start();
+        let skipping = |name| Draft { skip_history: true, ..draft(name, "b") };
+        for mode in [Mode::Stream, Mode::Latest] {
+            let refused = homes.publish(skipping("t"), &namespace(mode), now);
+            assert_eq!(refused, Err(HomeError::MustKeep));
+        }
+        let live = homes.publish(skipping("l"), &namespace(Mode::Live), now).unwrap();
+        assert_eq!(live.offset, None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::gateway::Gateway;
-use crate::gateway::client::{Client, Next};
+use crate::gateway::client::{Client, Next, request};
 use crate::gateway::clock::{ms, now, pause};
 use crate::gateway::frame::{CLOSE, CONTINUATION, FIN, Frame, TEXT, close, frame};
 use crate::gateway::metrics::family;
@@ -209,9 +209,33 @@ fn a5_subscriptions_are_limited_in_number_and_names_in_length() {
     drop(client);
     let mut client = gateway.connect();
     let long = format!("/topic/{}", "x".repeat(10 * 1024));
-    client.send(crate::gateway::client::request(&long, "").as_bytes());
+    client.send(request(&long, "").as_bytes());
     assert_eq!(client.read_response().status, 400);
     drop(client);
+    canary.finish();
+    gateway.finish();
+}
+
+#[test]
+fn a5_topics_are_limited_in_number() {
+    let gateway = Gateway::start(&["limits.topics_max=3"]);
+    let canary = gateway.canary();
+    let held = ["/topic/a", "/topic/b", "/topic/c"].map(|path| gateway.open(path));
+    let mut late = gateway.connect();
+    late.send(request("/topic/d", "").as_bytes());
+    let response = late.read_response();
+    assert_eq!(response.status, 503);
+    assert!(response.header("retry-after").is_some(), "{response:?}");
+    let mut client = gateway.centrifuge();
+    client.send_text(r#"{"id":2,"subscribe":{"channel":"e"}}"#);
+    let reply = client.read_text();
+    assert!(reply.starts_with(r#"{"id":2,"error":{"code":106,"#), "{reply}");
+    client.send_text(r#"{"id":3,"subscribe":{"channel":"a"}}"#);
+    assert!(client.read_text().starts_with(r#"{"id":3,"subscribe":{"#));
+    let refused = gateway.metrics().family("handshake_refused_total");
+    assert_eq!(refused, family([("503 hub_unavailable", 1)]));
+    assert_eq!(gateway.metrics().sum("topics"), 3);
+    drop((held, late, client));
     canary.finish();
     gateway.finish();
 }

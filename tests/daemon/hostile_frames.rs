@@ -152,6 +152,8 @@ fn f6_fragments_are_limited_in_number() {
     };
     for payload in [&b"x"[..], b""] {
         fail(&gateway, &begun(129, payload), 1008, "flood");
+    }
+    for payload in [&b"x"[..], b""] {
         let mut client = gateway.open("/echo");
         client.send(&begun(127, payload));
         client.send_frame(FIN | CONTINUATION, payload);
@@ -283,7 +285,8 @@ fn f9_one_pong_waits_for_a_client_that_does_not_read() {
     let canary = gateway.canary();
     let mut client = Client::connect_narrow(gateway.clients(), 4096);
     client.upgrade("/echo");
-    let count = 20_000_u32;
+    // Pongs of 5 MB in all.
+    let count = 40_000_u32;
     let before = gateway.usage().watch();
     let numbered = |n: u32| [&n.to_be_bytes()[..], &[b'p'; 121]].concat();
     for n in 0..count {
@@ -291,7 +294,7 @@ fn f9_one_pong_waits_for_a_client_that_does_not_read() {
     }
     gateway.await_metrics(|metrics| metrics.sum("backlogs") == 1);
     let growth = before.peak_growth_kib();
-    assert!(growth < 1024, "{growth} KiB");
+    assert!(growth < 2 * 1024, "{growth} KiB");
     let mut pongs = Vec::new();
     while pongs.last() != Some(&numbered(count - 1)) {
         let Frame { first, payload } = client.read_frame();

@@ -2,7 +2,7 @@
 //! configurations. One binary, so that all of it shares [`gateway`] and is linked once.
 //!
 //! `RINGWAY_TEST_DISABLE=all` runs it without the optional features of the kernel,
-//! `RINGWAY_MUTATIONS=200000` sets how many broken inputs are tried.
+//! `RINGWAY_MUTATIONS=200000` sets how many broken inputs are tried, `RINGWAY_SEED` which ones.
 
 mod closes;
 mod config_errors;

@@ -52,7 +52,6 @@ enum Talk {
 
 pub(crate) struct Client {
     pub(crate) uid: usize,
-    pub(crate) node: usize,
     socket: ClientSocket,
     out: Vec<u8>,
     decoder: Decoder,
@@ -97,7 +96,7 @@ impl Client {
         let lively = cx.dice.u8(..12) > 0;
         let pace = if cx.dice.u8(..4) > 0 { Pace::Eager } else { Pace::Slow(64) };
         let (decoder, pings) = (Decoder::default(), VecDeque::new());
-        Self { uid, node, socket, out, decoder, pace, lively, pings, talk, ending }
+        Self { uid, socket, out, decoder, pace, lively, pings, talk, ending }
     }
 
     /// Whether it stands where it can be compared: upgraded, and nobody has begun to end it.
@@ -214,6 +213,7 @@ impl Client {
                     self.send(PONG, &payload, cx);
                 }
             }
+            Event::Pong(_) if self.ending.garbage => {}
             Event::Pong(payload) => loop {
                 let sent = self.pings.pop_front().expect("a Pong for a Ping");
                 if sent == payload {
@@ -290,6 +290,24 @@ impl Client {
         match cx.dice.u8(..200) {
             0..=3 => self.close(cx),
             4..=6 => self.violate(cx),
+            16 => {
+                note!("client {} sends garbage", self.uid);
+                let mut garbage: Vec<u8> =
+                    (0..cx.dice.usize(2..300)).map(|_| cx.dice.u8(..)).collect();
+                if !matches!(self.talk, Talk::Centrifuge(_)) {
+                    // Without a mask it is no message that others would hear.
+                    garbage[1] &= 0x7f;
+                }
+                self.out.extend(garbage);
+                self.ending.garbage();
+            }
+            17 => {
+                note!("client {} floods", self.uid);
+                (0..60).for_each(|_| self.out.extend(codec::frame(0x80 | PONG, [0; 4], b"")));
+                self.ending.violate((1008, "flood"));
+                // A slow way turns a flood into a trickle.
+                self.ending.wants_fin = true;
+            }
             7..=14 if self.pings.len() < 8 => {
                 let payload: Vec<u8> = (0..cx.dice.usize(..126)).map(|_| cx.dice.u8(..)).collect();
                 self.pings.push_back(payload.clone());

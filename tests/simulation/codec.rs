@@ -26,13 +26,14 @@ pub(crate) fn request(target: &str) -> Vec<u8> {
 /// A frame as clients send it; `first` is its first byte: FIN, reserved bits and opcode.
 pub(crate) fn frame(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
-    match payload.len() {
-        len @ 0..=125 => out.push(0x80 | len as u8),
-        len @ 126..=0xffff => {
+    let len = payload.len();
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(short @ 0..=125), _) => out.push(0x80 | short),
+        (_, Ok(long)) => {
             out.push(0x80 | 126);
-            out.extend((len as u16).to_be_bytes());
+            out.extend(long.to_be_bytes());
         }
-        len => {
+        _ => {
             out.push(0x80 | 127);
             out.extend((len as u64).to_be_bytes());
         }
@@ -143,7 +144,10 @@ impl Decoder {
         assert_eq!(second & 0x80, 0, "a masked frame from the server");
         let (extended, len) = match second {
             126 => (2, usize::from(u16::from_be_bytes(rest.get(..2)?.try_into().ok()?))),
-            127 => (8, u64::from_be_bytes(rest.get(..8)?.try_into().ok()?) as usize),
+            127 => {
+                let len = u64::from_be_bytes(rest.get(..8)?.try_into().ok()?);
+                (8, usize::try_from(len).expect("a length that fits"))
+            }
             len => (0, usize::from(len)),
         };
         let payload = rest.get(extended..extended + len)?.to_vec();

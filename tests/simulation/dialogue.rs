@@ -186,7 +186,7 @@ impl Dialogue {
                 assert!(self.client.is_some());
             }
             (Command::Subscribe { topic, since }, None) => {
-                self.subscribed(topic, since, id, &reply["subscribe"], cx);
+                self.subscribed(topic, since.as_ref(), id, &reply["subscribe"], cx);
             }
             (Command::Subscribe { topic, .. }, Some(code)) => self.not_subscribed(topic, code),
             (Command::Unsubscribe { topic }, None) => {
@@ -235,7 +235,7 @@ impl Dialogue {
     fn subscribed(
         &mut self,
         topic: usize,
-        since: Option<Position>,
+        since: Option<&Position>,
         by: u32,
         result: &Value,
         cx: &mut Context<'_>,
@@ -248,8 +248,9 @@ impl Dialogue {
         let offset = result["offset"].as_u64().unwrap_or(0);
         let is_recovered = result["recovered"] == true;
         let mut next = is_positioned.then_some(offset + 1);
-        if let Some((_, then, asked)) = &since {
+        if let Some((_, then, asked)) = since {
             assert_eq!(result["was_recovering"], true);
+            cx.truth.lost += u64::from(!is_recovered);
             if is_recovered {
                 assert_eq!(offset, *asked, "recovered from elsewhere");
                 assert!(*then == epoch || namespace == "k", "recovered from another epoch");
@@ -269,6 +270,7 @@ impl Dialogue {
         }
         let missed = result["publications"].as_array().cloned().unwrap_or_default();
         assert!(missed.is_empty() || is_recovered, "{result}");
+        cx.truth.recovered += missed.len() as u64;
         let mut channel = Channel { by, epoch, next, run: Vec::new() };
         for publication in &missed {
             take(topic, &mut channel, publication, &mut self.seen, cx);

@@ -62,7 +62,7 @@ fn simulated_shards_keep_their_promises() {
     let mut failed = Vec::new();
     for seed in 0..seeds {
         match run(seed) {
-            Ok((_, sights)) => all.add(sights),
+            Ok((_, sights)) => all.add(&sights),
             Err(failure) => {
                 println!("{failure}\n");
                 failed.push(seed);

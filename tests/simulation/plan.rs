@@ -107,8 +107,11 @@ fn faults(dice: &mut Rng) -> Faults {
 
 fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
     let seconds = Duration::from_secs;
-    let ping = keepalive::Settings { interval: seconds(25), timeout: seconds(8) };
-    let bytes_max = if dice.bool() { dice.usize(1000..20_000) } else { 4 << 20 };
+    let ping = match dice.bool() {
+        true => keepalive::Settings { interval: seconds(25), timeout: seconds(8) },
+        false => keepalive::Settings { interval: seconds(3), timeout: seconds(1) },
+    };
+    let bytes_max = if dice.bool() { dice.usize(500..6000) } else { 4 << 20 };
     conn::Settings {
         head: Default::default(),
         head_timeout: seconds(5),

@@ -39,28 +39,59 @@ pub(crate) struct Stage {
 }
 
 /// What a run has seen, to show that it has seen something.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sights {
-    pub(crate) clients: usize,
-    pub(crate) deliveries: u64,
-    pub(crate) slow: u64,
-    pub(crate) recovered: usize,
+    clients: u64,
+    deliveries: u64,
+    recovered: u64,
+    lost: u64,
+    /// Requests and publications that found a lane full.
+    lanes_full: u64,
+    short_sends: u64,
+    /// Ends by cause.
+    ends: BTreeMap<&'static str, u64>,
 }
 
+/// Causes that many seeds together must come upon.
+const CAUSES: [&str; 15] = [
+    "client_close",
+    "client_gone",
+    "reset",
+    "drain",
+    "slow",
+    "ping_timeout",
+    "idle",
+    "publish_denied",
+    "disconnected",
+    "bad_command",
+    "protocol_error",
+    "invalid_utf8",
+    "unsupported_data",
+    "too_big",
+    "flood",
+];
+
 impl Sights {
-    pub(crate) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.clients += other.clients;
         self.deliveries += other.deliveries;
-        self.slow += other.slow;
         self.recovered += other.recovered;
+        self.lost += other.lost;
+        self.lanes_full += other.lanes_full;
+        self.short_sends += other.short_sends;
+        for (cause, count) in &other.ends {
+            *self.ends.entry(cause).or_default() += count;
+        }
     }
 
     /// A simulation in which nothing happens finds nothing.
     pub(crate) fn assert_not_dull(&self, seeds: u64) {
-        assert!(self.clients as u64 >= seeds, "{self:?}");
-        assert!(self.deliveries >= 10 * seeds, "{self:?}");
-        assert!(seeds < 64 || self.slow > 0, "{self:?}");
-        assert!(seeds < 64 || self.recovered > 0, "{self:?}");
+        assert!(self.clients >= seeds && self.deliveries >= 10 * seeds, "{self:?}");
+        if seeds >= 256 {
+            let counts = [self.recovered, self.lost, self.lanes_full, self.short_sends];
+            assert!(counts.iter().all(|&count| count > 5), "{self:?}");
+            assert!(CAUSES.iter().all(|cause| self.ends.contains_key(cause)), "{self:?}");
+        }
     }
 }
 
@@ -124,11 +155,19 @@ impl Stage {
     }
 
     pub(crate) fn sights(&self) -> Sights {
+        let count = |of: Counter| self.readers.iter().map(|reader| reader.counter(of)).sum();
+        let mut ends = BTreeMap::new();
+        for (labels, count) in self.readers.iter().flat_map(Reader::closed) {
+            *ends.entry(labels[2]).or_default() += count;
+        }
         Sights {
-            clients: self.clients.len(),
-            deliveries: self.truth.delivered(),
-            slow: self.readers.iter().map(|of| of.counter(Counter::OutboxOverflows)).sum(),
-            recovered: self.memory.len(),
+            clients: self.clients.len() as u64,
+            deliveries: self.truth.delivered,
+            recovered: self.truth.recovered,
+            lost: self.truth.lost,
+            lanes_full: count(Counter::LanesFull),
+            short_sends: count(Counter::SendsShort),
+            ends,
         }
     }
 

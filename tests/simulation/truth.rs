@@ -31,7 +31,11 @@ pub(crate) struct Truth {
     sent_whole: BTreeSet<usize>,
     pub(crate) witnesses: BTreeMap<usize, Witness>,
     runs: Vec<(usize, Vec<usize>)>,
-    delivered: u64,
+    pub(crate) delivered: u64,
+    /// Publications that came by recovery.
+    pub(crate) recovered: u64,
+    /// Wishes to recover that came too late.
+    pub(crate) lost: u64,
 }
 
 impl Truth {
@@ -39,14 +43,6 @@ impl Truth {
     pub(crate) fn draft(&mut self, topic: usize, publisher: Option<usize>) -> usize {
         self.drafts.push(Draft { topic, publisher });
         self.drafts.len() - 1
-    }
-
-    pub(crate) fn drafted(&self) -> usize {
-        self.drafts.len()
-    }
-
-    pub(crate) fn delivered(&self) -> u64 {
-        self.delivered
     }
 
     /// A client was sent publication `id` as one of `topic`, at this place if it has one.
@@ -141,6 +137,6 @@ pub(crate) fn id_of(payload: &[u8]) -> usize {
 
 /// The payload of draft `id`, filled up by `padding` bytes.
 pub(crate) fn payload_of(id: usize, padding: usize) -> Vec<u8> {
-    let letters = (0..padding).map(|at| char::from(b'a' + ((id + at) % 26) as u8));
-    format!("{{\"p\":{id},\"x\":\"{}\"}}", letters.collect::<String>()).into_bytes()
+    let letters: String = ('a'..='z').cycle().skip(id % 26).take(padding).collect();
+    format!("{{\"p\":{id},\"x\":\"{letters}\"}}").into_bytes()
 }
