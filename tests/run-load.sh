@@ -11,6 +11,7 @@ gateway=${RINGWAY:-$PWD/target/quick/ringway}
 generator=$(dirname -- "$gateway")/ringway-loadtest
 out=target/load
 mkdir -p "$out"
+rm -f "$out"/*.json
 
 # Each process holds a descriptor for every connection.
 files=$(ulimit -Hn)
@@ -150,7 +151,7 @@ check 'a gateway without clients ends at once' idle_stop
 start drain --set drain.grace=200ms --set drain.window=3s
 check "$few clients are told of the restart" drained
 
-for file in "$out"/*.json; do
+for file in "$out"/{churn,echo,fanout}*.json; do
   tr -d '{}"\n' <"$file" | tr ',' '\n' | awk -F : -v name="$(basename "$file" .json)" '
     { value[$1] = $2 }
     END { printf "%-18s %9s %s/s, p50 %s us, p99 %s us, %s us of server CPU each\n", name,
