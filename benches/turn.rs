@@ -77,15 +77,14 @@ fn benches(c: &mut Criterion) {
     write(&clients);
     let len = CLIENTS * MESSAGES * ECHO_BYTES;
     let turns = turns_until(&mut shard, &clients, len);
-    write(&clients);
 
     let mut group = c.benchmark_group("turn");
     group.throughput(Throughput::Elements((CLIENTS * MESSAGES) as u64));
     group.bench_function("1000_echoes", |b| {
         b.iter_batched(
             || {
-                // What the last turns have left behind; the first time, what was written above.
-                let _ = read(&clients);
+                let back = read(&clients).len();
+                assert!(back == len || back == 0, "{back} bytes came back; 0 only at first");
                 write(&clients);
             },
             |()| {

@@ -55,7 +55,8 @@ fn config_table() -> String {
     for section in SECTIONS {
         for key in section.keys {
             let (title, default, help) = (section_title(section), default(key), cell(key.help));
-            writeln!(table, "| `{title}{}` | {default} | {help} |", key.name).unwrap();
+            writeln!(table, "| `{title}{}` | {default} | {help} |", key.name)
+                .expect("a String takes all");
         }
     }
     table
@@ -73,7 +74,8 @@ fn metrics_table() -> String {
             [] => String::new(),
             labels => format!("{{{}}}", labels.join(",")),
         };
-        writeln!(table, "| `{}{labels}` | {kind} | {} |", entry.name, cell(entry.help)).unwrap();
+        writeln!(table, "| `{}{labels}` | {kind} | {} |", entry.name, cell(entry.help))
+            .expect("a String takes all");
     }
     table
 }
