@@ -395,9 +395,16 @@ impl Stage {
         }
     }
 
+    /// Everybody goes in peace or in a hurry: that takes no time, and nobody has to be woken by it.
     fn leave(&mut self) {
         note!("leaving");
         self.each_client(|client, cx| client.go(cx));
+        self.quiesce();
+        for (node, shard) in self.shards.iter().flatten().enumerate() {
+            let audit = shard.audit();
+            let left = [audit.connections, audit.joined, audit.pending, audit.outgoing];
+            assert_eq!(left, [0; 4], "shard {node}, when all have left: {audit:?}");
+        }
     }
 
     /// Lets all deadlines pass; then nothing may be left of anybody.
