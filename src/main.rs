@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringway::daemon::cli::Command;
-use ringway::daemon::exit::USAGE;
+use ringway::daemon::exit::{Failure, USAGE};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,7 +19,11 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match ringway::daemon::run(command) {
+    let ended = std::panic::catch_unwind(|| ringway::daemon::run(command));
+    let ended = ended.unwrap_or_else(|_| {
+        Err(Failure::Internal("the control thread panicked; see above".to_owned()))
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             #[expect(clippy::print_stderr, reason = "the last word goes to whoever started us")]

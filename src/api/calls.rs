@@ -105,12 +105,12 @@ async fn history(state: &State, request: &History) -> Result<Vec<u8>, Failure> {
 }
 
 async fn disconnect(state: &State, request: Disconnect) -> Result<Vec<u8>, Failure> {
-    let (whom, code, reason) = request.order()?;
-    let reason: Arc<str> = reason.into();
+    let (client, code, reason) = request.order()?;
+    let (client, reason): (Arc<str>, Arc<str>) = (client.into(), reason.into());
     let hub = &state.parts.hub;
     for shard in 0..hub.shards() {
-        let (whom, reason) = (whom.clone(), Arc::clone(&reason));
-        let asked = hub.ask(shard, |asker| Request::Disconnect { asker, whom, code, reason });
+        let (client, reason) = (Arc::clone(&client), Arc::clone(&reason));
+        let asked = hub.ask(shard, |asker| Request::Disconnect { asker, client, code, reason });
         match asked.await? {
             Reply::Disconnected(_) => {}
             reply => return Err(unexpected(&reply)),

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
-use crate::mail::message::Whom;
 use crate::topic::history::{HistoryQuery, Order};
 use crate::topic::name::{NameError, TopicName};
 use crate::topic::publication::{Epoch, Payload, Position};
@@ -140,20 +139,21 @@ struct Close {
 }
 
 impl Disconnect {
-    /// Who is told to go, with which code and reason.
+    /// Which client is told to go, with which code and reason.
     ///
     /// Errors: [`Failure::Invalid`], [`Failure::NotAvailable`].
-    pub(super) fn order(self) -> Result<(Whom, u16, String), Failure> {
+    pub(super) fn order(self) -> Result<(String, u16, String), Failure> {
         if !self.session.is_empty() || !self.whitelist.is_empty() {
-            let cause = "`session` and `whitelist` are not known here; name a user or a client";
+            let cause = "`session` and `whitelist` are not known here; name a `client`";
             return Err(Failure::NotAvailable(cause));
         }
-        let whom = match (self.user.as_str(), self.client.as_str()) {
-            ("", "") => return Err(Failure::Invalid("name a `user` or a `client`")),
-            (user, "") => Whom::User(user.into()),
-            ("", client) => Whom::Client(client.into()),
-            _ => return Err(Failure::Invalid("name a `user` or a `client`, not both")),
-        };
+        if !self.user.is_empty() {
+            let cause = "clients are anonymous, nobody is a user; name a `client`";
+            return Err(Failure::NotAvailable(cause));
+        }
+        if self.client.is_empty() {
+            return Err(Failure::Invalid("name a `client`"));
+        }
         let (code, reason) = match self.disconnect {
             // Centrifugo's code and text; its clients do not come back after it.
             None => (3503, String::from("force disconnect")),
@@ -165,7 +165,11 @@ impl Disconnect {
         if reason.len() > REASON_BYTES_MAX {
             return Err(Failure::Invalid("`disconnect.reason` may have 123 bytes; shorten it"));
         }
-        Ok((whom, code, if reason.is_empty() { String::from("disconnected") } else { reason }))
+        Ok((
+            self.client,
+            code,
+            if reason.is_empty() { String::from("disconnected") } else { reason },
+        ))
     }
 }
 
@@ -190,7 +194,7 @@ mod tests {
         serde_json::from_str::<Publish<'_>>(json).unwrap().content(64)
     }
 
-    fn order(json: &str) -> Result<(Whom, u16, String), Failure> {
+    fn order(json: &str) -> Result<(String, u16, String), Failure> {
         serde_json::from_str::<Disconnect>(json).unwrap().order()
     }
 
@@ -227,19 +231,19 @@ mod tests {
     }
 
     #[test]
-    fn a_disconnect_names_one_user_or_one_client_and_a_code_that_may_be_sent() {
-        let (whom, code, reason) = order(r#"{"client":"c1"}"#).unwrap();
-        assert_eq!(whom, Whom::Client("c1".into()));
+    fn a_disconnect_names_one_client_and_a_code_that_may_be_sent() {
+        let (client, code, reason) = order(r#"{"client":"c1"}"#).unwrap();
+        assert_eq!(client, "c1");
         assert_eq!((code, reason.as_str()), (3503, "force disconnect"));
-        let named = r#"{"user":"u","disconnect":{"code":4000,"reason":"bye"}}"#;
-        assert_eq!(order(named), Ok((Whom::User("u".into()), 4000, "bye".into())));
+        let named = r#"{"client":"c","disconnect":{"code":4000,"reason":"bye"}}"#;
+        assert_eq!(order(named), Ok(("c".into(), 4000, "bye".into())));
         for bad in [1000, 2999, 5000] {
-            let json = format!("{{\"user\":\"u\",\"disconnect\":{{\"code\":{bad}}}}}");
+            let json = format!("{{\"client\":\"c\",\"disconnect\":{{\"code\":{bad}}}}}");
             assert!(matches!(order(&json), Err(Failure::Invalid(_))), "{bad}");
         }
         assert!(matches!(order("{}"), Err(Failure::Invalid(_))));
-        assert!(matches!(order(r#"{"user":"u","client":"c"}"#), Err(Failure::Invalid(_))));
-        assert!(matches!(order(r#"{"user":"u","session":"s"}"#), Err(Failure::NotAvailable(_))));
+        assert!(matches!(order(r#"{"user":"u"}"#), Err(Failure::NotAvailable(_))));
+        assert!(matches!(order(r#"{"client":"c","session":"s"}"#), Err(Failure::NotAvailable(_))));
     }
 
     #[test]

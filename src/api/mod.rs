@@ -9,7 +9,7 @@
 //! - `delta` is taken and has no effect: no client is given deltas. `version`, `version_epoch`,
 //!   `session` and `whitelist` are refused with error 108, since ignoring them would break what
 //!   they promise.
-//! - `disconnect` names a user or a client, not both.
+//! - `disconnect` names a client; a user is refused with error 108, since clients are anonymous.
 //! - `skip_history` is refused with error 108 on topics with positions, whose subscribers count on them.
 
 mod access;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::hub::{self, Hub};
 use super::server::serve;
 use super::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
-use crate::mail::message::{Delivery, Refused, Reply, Request, Whom};
+use crate::mail::message::{Delivery, Refused, Reply, Request};
 use crate::mail::post::{Post, Settings, connect};
 use crate::metrics::control;
 use crate::topic::home::{HomeError, Homes};
@@ -87,9 +87,9 @@ impl Shard {
                 let census = self.homes.census().map(|(name, _)| (name.clone(), 3)).collect();
                 (asker, Reply::Census(census))
             }
-            Request::Disconnect { asker, whom, code, reason } => {
+            Request::Disconnect { asker, client, code, reason } => {
                 assert_eq!((code, &*reason), (4001, "bye"));
-                let is_here = whom == Whom::Client("c-1".into());
+                let is_here = &*client == "c-1";
                 (asker, Reply::Disconnected(usize::from(is_here)))
             }
             other => panic!("{other:?}"),

@@ -17,6 +17,20 @@ impl ClientId {
         Self(bytes)
     }
 
+    /// The id whose usual form is `text`; letters in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        let mut digits = text
+            .bytes()
+            .enumerate()
+            .filter(|(at, byte)| !(matches!(at, 8 | 13 | 18 | 23) && *byte == b'-'));
+        let mut digit = || char::from(digits.next()?.1).to_digit(16);
+        for byte in &mut bytes {
+            *byte = u8::try_from(digit()? << 4 | digit()?).ok()?;
+        }
+        (text.len() == 36).then_some(Self(bytes))
+    }
+
     /// The id in its usual form, 36 bytes of ASCII.
     pub fn text(self) -> Box<str> {
         self.to_string().into()
@@ -44,6 +58,23 @@ impl fmt::Debug for ClientId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_usual_form_is_read_back() {
+        let id = ClientId::from_random(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
+        assert_eq!(ClientId::parse("00112233-4455-4677-8899-aabbccddeeff"), Some(id));
+        assert_eq!(ClientId::parse("00112233-4455-4677-8899-AABBCCDDEEFF"), Some(id));
+        for bad in [
+            "",
+            "00112233445546778899aabbccddeeff",
+            "00112233-4455-4677-8899-aabbccddeef",
+            "00112233-4455-4677-8899-aabbccddeeff0",
+            "00112233-4455-4677-8899-aabbccddeefg",
+            "001122334-455-4677-8899-aabbccddeeff",
+        ] {
+            assert_eq!(ClientId::parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn ids_are_uuids_of_version_4() {

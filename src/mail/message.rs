@@ -70,8 +70,8 @@ pub enum Request {
     Disconnect {
         /// Who.
         asker: Asker,
-        /// Which.
-        whom: Whom,
+        /// The id of the connection.
+        client: Arc<str>,
         /// Close code.
         code: u16,
         /// Close reason.
@@ -89,15 +89,6 @@ pub enum Request {
     },
     /// Close what is left at once and end the thread.
     Stop,
-}
-
-/// Which connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whom {
-    /// The one with this client id.
-    Client(Arc<str>),
-    /// All of this user.
-    User(Arc<str>),
 }
 
 /// A publication in the forms that subscribers asked for, each encoded once.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::dialect::cause::Farewell;
+use crate::dialect::client_id::ClientId;
 use crate::dialect::scratch::Scratch;
 use crate::dialect::variant::{self, Variant};
-use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request, Whom};
+use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request};
 use crate::metrics::catalogue::Counter;
 use crate::ring::Ring;
 use crate::topic::history::HistoryQuery;
@@ -86,8 +87,8 @@ impl<R: Ring> Shard<R> {
                     Delivery::Reply { to: asker, reply: Reply::Census(census) },
                 );
             }
-            Request::Disconnect { asker, whom, code, reason } => {
-                let count = self.disconnect(&whom, code, &reason);
+            Request::Disconnect { asker, client, code, reason } => {
+                let count = self.disconnect(&client, code, &reason);
                 let reply = Reply::Disconnected(count);
                 self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
             }
@@ -168,17 +169,14 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Ends the connections of `whom`; returns how many.
-    fn disconnect(&mut self, whom: &Whom, code: u16, reason: &Arc<str>) -> usize {
-        let Whom::Client(id) = whom else {
-            // Connections have no user until tokens are there.
-            return 0;
-        };
-        let farewell = Farewell { code, reason: reason.to_string().into() };
+    /// Ends the connection of this id; returns how many there were.
+    fn disconnect(&mut self, id: &str, code: u16, reason: &str) -> usize {
+        let Some(id) = ClientId::parse(id) else { return 0 };
+        let farewell = Farewell { code, reason: reason.to_owned().into() };
         let mut count = 0;
         for index in 0..self.slots.end() {
             let Some(slot) = self.slots.at_mut(index) else { continue };
-            if slot.conn.client_id().is_some_and(|client| *client.text() == **id) {
+            if slot.conn.client_id() == Some(id) {
                 self.call(index, |conn, cx| conn.disconnect(&farewell, cx));
                 count += 1;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringway::dialect::variant::Variant;
-use ringway::mail::message::{Asker, Delivery, Reply, Request, Whom};
+use ringway::mail::message::{Asker, Delivery, Reply, Request};
 use ringway::mail::post::Post;
 use ringway::ring::sim::World;
 use ringway::topic::home::Draft;
@@ -126,9 +126,9 @@ impl Control {
         note!("the API disconnects {client}");
         for shard in 0..self.shards {
             let asker = self.asker(Call::Disconnect);
-            let whom = Whom::Client(Arc::from(client));
+            let client = Arc::from(client);
             let reason = Arc::from("bye");
-            self.send(shard, Request::Disconnect { asker, whom, code: 3999, reason });
+            self.send(shard, Request::Disconnect { asker, client, code: 3999, reason });
         }
     }
 
