@@ -114,7 +114,9 @@ pub struct Context<'a> {
 pub struct Tally {
     /// Messages received whole.
     pub messages: u64,
-    /// Payload bytes of the largest of them.
+    /// Messages written.
+    pub written: u64,
+    /// Payload bytes of the largest of those received.
     pub message_bytes_max: usize,
     /// Pings written.
     pub pings: u64,

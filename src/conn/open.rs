@@ -248,5 +248,6 @@ fn dialect_context<'a>(
         keepalive,
         settings: &cx.settings.dialect,
         scratch: cx.scratch,
+        written: &mut cx.tally.written,
     }
 }

@@ -170,6 +170,7 @@ impl Admission {
                     headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 accept_response(cx.frames, &self.accept, self.subprotocol, &headers);
                 cx.frames.extend_from_slice(&recovered);
+                cx.tally.written += u64::try_from(opened.written).unwrap_or(u64::MAX);
                 Some(Session::Raw(self.session))
             }
             Err(error) => {

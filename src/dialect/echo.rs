@@ -1,16 +1,16 @@
 //! Every message comes back.
 
 use super::Context;
-use crate::ws::header::{Opcode, encode_frame};
+use crate::ws::header::Opcode;
 
 /// Answers a text message.
 pub(super) fn message_text(text: &[u8], cx: &mut Context<'_>) {
-    encode_frame(cx.frames, Opcode::Text, text);
+    cx.write(Opcode::Text, text);
 }
 
 /// Answers a binary message.
 pub(super) fn message_binary(bytes: &[u8], cx: &mut Context<'_>) {
-    encode_frame(cx.frames, Opcode::Binary, bytes);
+    cx.write(Opcode::Binary, bytes);
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub(super) struct Fixture {
     pub(super) settings: Settings,
     namespaces: Namespaces,
     scratch: Scratch,
+    pub(super) written: u64,
 }
 
 impl Fixture {
@@ -35,6 +36,7 @@ impl Fixture {
             settings: Settings { ping, centrifuge },
             namespaces: namespaces(),
             scratch: Scratch::default(),
+            written: 0,
         }
     }
 
@@ -47,6 +49,7 @@ impl Fixture {
             keepalive: &mut self.keepalive,
             settings: &self.settings,
             scratch: &mut self.scratch,
+            written: &mut self.written,
         }
     }
 

@@ -159,6 +159,16 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// Buffers for reading JSON.
     pub scratch: &'a mut Scratch,
+    /// Counts the messages written to `frames`.
+    pub written: &'a mut u64,
+}
+
+impl Context<'_> {
+    /// Writes one frame for the client.
+    fn write(&mut self, opcode: Opcode, payload: &[u8]) {
+        encode_frame(self.frames, opcode, payload);
+        *self.written += u64::from(!opcode.is_control());
+    }
 }
 
 /// Settings of the client languages.
@@ -252,7 +262,7 @@ impl Session {
     /// Writes a ping; to be called when the keepalive says [`keepalive::Due::Ping`].
     pub fn ping(&mut self, cx: &mut Context<'_>) {
         match self {
-            Self::Raw(_) | Self::Echo => encode_frame(cx.frames, Opcode::Ping, b""),
+            Self::Raw(_) | Self::Echo => cx.write(Opcode::Ping, b""),
             Self::Centrifuge(session) => session.ping(cx),
         }
     }

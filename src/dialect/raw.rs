@@ -94,6 +94,8 @@ pub struct Opened {
     pub recovered: Option<bool>,
     /// The position before the first message; `None` where messages cannot be counted.
     pub position: Option<Position>,
+    /// Recovered messages that were written.
+    pub written: usize,
 }
 
 impl Opened {
@@ -130,6 +132,7 @@ impl Session {
         // Offsets of other modes do not count messages.
         let counted = namespaces.of(&self.topic).is_some_and(|n| n.mode == Mode::Stream);
         let mut position = position.filter(|_| counted);
+        let mut written = 0;
         let recovered = match recovery {
             Recovery::NotAsked => None,
             Recovery::Lost => Some(false),
@@ -138,13 +141,14 @@ impl Session {
                     let count = u64::try_from(missed.len()).unwrap_or(u64::MAX);
                     position.offset = position.offset.saturating_sub(count);
                 }
+                written = missed.len();
                 for publication in &missed {
                     variant::push_raw(frames, publication);
                 }
                 Some(true)
             }
         };
-        Ok(Opened { recovered, position })
+        Ok(Opened { recovered, position, written })
     }
 
     /// Publishes a text message.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::cause::Protocol;
 use super::centrifuge::push::{self, Data};
 use super::json::Length;
 use super::scratch::Scratch;
@@ -17,12 +18,17 @@ pub enum Variant {
     Centrifuge,
 }
 
-/// Number of variants.
-pub const VARIANTS: usize = Variant::ALL.len();
-
 impl Variant {
     /// Every variant, by its number.
     pub const ALL: [Self; 2] = [Self::Raw, Self::Centrifuge];
+
+    /// Whose clients are sent this form.
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::Raw => Protocol::Raw,
+            Self::Centrifuge => Protocol::Centrifuge,
+        }
+    }
 
     /// The number under which homes count who wants this form.
     pub const fn form(self) -> u8 {

@@ -155,6 +155,8 @@ catalogue! {
             "Requests that were answered with an HTTP error instead of an upgrade."
         MessagesReceived "messages_received_total" Count ["protocol"]
             "WebSocket messages received whole."
+        MessagesSent "messages_sent_total" Count ["protocol"]
+            "WebSocket messages queued for clients: deliveries, replies and echoes."
         AcceptPaused "accept_paused_total" Count ["reason"]
             "Times that a shard stopped accepting connections for a while."
     }

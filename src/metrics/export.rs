@@ -102,6 +102,9 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
             CounterFamily::MessagesReceived => {
                 self.counters(entry, &self.tables(|n| &n.messages_received));
             }
+            CounterFamily::MessagesSent => {
+                self.counters(entry, &self.tables(|n| &n.messages_sent));
+            }
             CounterFamily::AcceptPaused => {
                 self.counters(entry, &self.tables(|n| &n.accept_paused));
             }
@@ -253,6 +256,7 @@ mod tests {
         first.handshake_refused(HttpStatusLabel::of(403), Small(1));
         second.handshake_refused(HttpStatusLabel::of(403), Small(1));
         first.messages_received(Small(1), 3);
+        first.messages_sent(Small(1), 5);
         first.accept_paused(Small(0));
         second.observe_time(TimeHistogram::Turn, Duration::from_micros(10));
         second.observe_time(TimeHistogram::Turn, Duration::from_millis(300));
@@ -286,6 +290,7 @@ mod tests {
                 r#"ringway_close_received_total{code="3xxx_other"} 1"#,
                 r#"ringway_handshake_refused_total{status="403",reason="v1"} 2"#,
                 r#"ringway_messages_received_total{protocol="v1"} 3"#,
+                r#"ringway_messages_sent_total{protocol="v1"} 5"#,
                 r#"ringway_accept_paused_total{reason="v0"} 1"#,
                 r#"ringway_api_requests_total{method="v1",status="200"} 1"#,
                 r#"ringway_build_info{version="1.2.3"} 1"#,

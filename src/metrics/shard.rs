@@ -31,6 +31,7 @@ pub(super) struct Numbers<V: Vocabulary> {
     pub(super) close_received: Table<(CloseCodeLabel,)>,
     pub(super) handshake_refused: Table<(HttpStatusLabel, V::RefusalReason)>,
     pub(super) messages_received: Table<(V::Protocol,)>,
+    pub(super) messages_sent: Table<(V::Protocol,)>,
     pub(super) accept_paused: Table<(V::PauseReason,)>,
     pub(super) times: Vec<FixedHistogram>,
     pub(super) sizes: Vec<FixedHistogram>,
@@ -61,6 +62,7 @@ pub fn shard<V: Vocabulary>() -> (Writer<V>, Reader<V>) {
         close_received: Table::new(),
         handshake_refused: Table::new(),
         messages_received: Table::new(),
+        messages_sent: Table::new(),
         accept_paused: Table::new(),
         times: TimeHistogram::ALL.iter().map(|h| FixedHistogram::new(h.bounds())).collect(),
         sizes: SizeHistogram::ALL.iter().map(|h| FixedHistogram::new(h.bounds())).collect(),
@@ -147,6 +149,11 @@ impl<V: Vocabulary> Writer<V> {
     /// `n` messages were received whole.
     pub fn messages_received(&self, protocol: V::Protocol, n: u64) {
         self.numbers.messages_received.add((protocol,), n);
+    }
+
+    /// `n` messages were queued for clients.
+    pub fn messages_sent(&self, protocol: V::Protocol, n: u64) {
+        self.numbers.messages_sent.add((protocol,), n);
     }
 
     /// The shard stops accepting for a while.

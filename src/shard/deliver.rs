@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::conn::outbox::Piece;
-use crate::dialect::variant::VARIANTS;
+use crate::dialect::variant::Variant;
 use crate::dialect::{Answer, Recovery, Refusal, Ticket};
 use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply};
 use crate::metrics::catalogue::Counter;
@@ -60,9 +60,11 @@ impl<R: Ring> Shard<R> {
         let mut longest = 0;
         let mut walked = 0;
         let mut troubled = Vec::new();
-        for (form, bytes) in encoded.forms[..VARIANTS].iter().enumerate() {
-            let Some(bytes) = bytes else { continue };
+        for variant in Variant::ALL {
+            let form = usize::from(variant.form());
+            let Some(bytes) = &encoded.forms[form] else { continue };
             let members = self.topics.members(id, form);
+            self.numbers.messages_sent(variant.protocol(), to_u64(members.len()));
             let frame: Rc<Bytes> = Rc::new(bytes.clone());
             longest = longest.max(bytes.len());
             walked += members.len();

@@ -290,6 +290,15 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// A descriptor is free again: a pause that waits for one is over.
+    fn hurry_accept(&mut self) {
+        for listener in &mut self.listeners {
+            if let Accepting::Paused(until) = &mut listener.accepting {
+                *until = self.now;
+            }
+        }
+    }
+
     /// Arms accepting again where a pause is over.
     fn retry_accept(&mut self) {
         for (index, listener) in self.listeners.iter_mut().enumerate() {

@@ -23,6 +23,11 @@ impl<R: Ring> Shard<R> {
             numbers
                 .observe_size(SizeHistogram::MessageReceivedBytes, to_u64(tally.message_bytes_max));
         }
+        if let Some(protocol) = protocol
+            && tally.written > 0
+        {
+            numbers.messages_sent(protocol, tally.written);
+        }
         if let Some(protocol) = tally.opened {
             numbers.opened(protocol);
         }

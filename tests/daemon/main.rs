@@ -6,6 +6,7 @@
 
 mod closes;
 mod config_errors;
+mod counting;
 mod gateway;
 mod hostile_application;
 mod hostile_frames;

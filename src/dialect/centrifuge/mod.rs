@@ -116,9 +116,9 @@ impl Session {
         match (&self.phase, self.pings) {
             (Phase::Greeting { .. }, _) => cx.keepalive.answered(cx.settings.centrifuge.ping),
             (Phase::Open(_), Pings::Messages) => {
-                encode_frame(cx.frames, Opcode::Text, b"{}");
+                cx.write(Opcode::Text, b"{}");
             }
-            (Phase::Open(_), Pings::Frames) => encode_frame(cx.frames, Opcode::Ping, b""),
+            (Phase::Open(_), Pings::Frames) => cx.write(Opcode::Ping, b""),
         }
     }
 
@@ -195,6 +195,7 @@ fn flush(cx: &mut Context<'_>) {
     if !replies.is_empty() {
         encode_frame(cx.frames, Opcode::Text, replies);
         replies.clear();
+        *cx.written += 1;
     }
 }
 
