@@ -6,7 +6,7 @@ use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, getrlimit};
 
 use super::Errno;
-use super::uring::{Settings, setup};
+use super::uring::{Settings, setup, trial};
 
 /// Entries of a ring that is made only to try something.
 const TRIAL_ENTRIES: u32 = 8;
@@ -23,7 +23,8 @@ pub enum Feature {
     NoSqarray = 1 << 2,
     /// The ring's descriptor is looked up once (REGISTER_RING_FDS).
     RegisteredRing = 1 << 3,
-    /// One operation accepts many connections; else the ring arms anew for each.
+    /// One operation accepts many connections, and has passed its trial here; else the ring arms
+    /// anew for each.
     MultishotAccept = 1 << 4,
     /// The ring refuses every operation that we do not use (REGISTER_RESTRICTIONS).
     Restrictions = 1 << 5,
@@ -176,12 +177,15 @@ impl std::error::Error for StartError {}
 
 /// Finds out which optional features a ring with these settings can use here.
 ///
-/// Also makes a ring of full size and drops it, so that it fails like the shards would.
+/// Also makes a ring of full size (or what locked memory allows) and drops it, so that it fails
+/// like the shards would.
 ///
 /// Errors: [`StartError`] when something indispensable is missing or forbidden.
 pub fn probe(settings: &Settings) -> Result<Features, StartError> {
     let features = features(settings)?;
-    setup::open(settings, features).map_err(|error| explain(&error, settings))?;
+    setup::fit(settings, |sizes| {
+        setup::open(sizes, features).map_err(|error| explain(&error, settings))
+    })?;
     Ok(features)
 }
 
@@ -200,7 +204,6 @@ pub(super) fn features(settings: &Settings) -> Result<Features, StartError> {
     let no_sqarray = setup::open(&small, disabled.with(Feature::NoSqarray, true)).map(drop);
     let offered = Features::default()
         .with(Feature::MsgRing, require_operations(&ring)?)
-        .with(Feature::MultishotAccept, true)
         .with(Feature::NoSqarray, is_offered(no_sqarray).map_err(explain)?)
         .with(
             Feature::RegisteredRing,
@@ -211,6 +214,10 @@ pub(super) fn features(settings: &Settings) -> Result<Features, StartError> {
             is_offered(setup::try_incremental_buffers(&ring)).map_err(explain)?,
         )
         .with(Feature::Restrictions, is_offered(setup::restrict(&ring)).map_err(explain)?);
+    let sqarray = Features::default().with(Feature::NoSqarray, offered.has(Feature::NoSqarray));
+    let many = Feature::MultishotAccept;
+    let wants_many = !settings.disable.contains(&many);
+    let offered = offered.with(many, wants_many && trial::accepts_many(sqarray));
     Ok(offered.without(&settings.disable))
 }
 
