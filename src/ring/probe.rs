@@ -183,15 +183,23 @@ impl std::error::Error for StartError {}
 /// Errors: [`StartError`] when something indispensable is missing or forbidden.
 pub fn probe(settings: &Settings) -> Result<Features, StartError> {
     let features = features(settings)?;
-    setup::fit(settings, |sizes| {
-        setup::open(sizes, features).map_err(|error| explain(&error, settings))
+    let ((), entries) = setup::fit(settings, |sizes| {
+        setup::open(sizes, features).map(drop).map_err(|error| explain(&error, settings))
     })?;
+    if entries < settings.submission_entries {
+        // Whoever makes a ring next would not find the memory of the trials.
+        setup::wait_for_memory();
+    }
     Ok(features)
 }
 
 /// The same with a small ring: the kernel gives locked memory back only some time after a ring is
 /// dropped, and every shard asks.
 pub(super) fn features(settings: &Settings) -> Result<Features, StartError> {
+    setup::insist(|| try_features(settings))
+}
+
+fn try_features(settings: &Settings) -> Result<Features, StartError> {
     let explain = |error: std::io::Error| explain(&error, settings);
     let small = Settings {
         submission_entries: TRIAL_ENTRIES,

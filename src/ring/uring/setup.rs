@@ -51,7 +51,9 @@ pub struct Pool {
 /// Submission entries below which a ring is not made smaller for want of memory.
 const ENTRIES_MIN: u32 = 256;
 /// How long the memory of a ring that is gone may take to come back.
-const MEMORY_WAIT: Duration = Duration::from_millis(20);
+const MEMORY_WAIT: Duration = Duration::from_millis(40);
+/// How often something small is tried while there is no memory.
+const TRIES_MAX: usize = 5;
 /// IORING_UNREGISTER_RING_FDS of `linux/io_uring.h`.
 const UNREGISTER_RING_FDS: u8 = 21;
 
@@ -76,7 +78,9 @@ pub(in crate::ring) fn open(settings: &Settings, features: Features) -> io::Resu
 }
 
 /// Makes something of a ring by `make`, with half the entries (and half again, down to 256) when
-/// there is no memory for more. Returns it and the submission entries that it got.
+/// there is no memory for more; with the fewest it is tried for a while, since rings that are gone
+/// or that other shards try may still hold the memory. Returns it and the submission entries that
+/// it got.
 ///
 /// Errors: of `make`.
 pub(in crate::ring) fn fit<T>(
@@ -84,21 +88,35 @@ pub(in crate::ring) fn fit<T>(
     mut make: impl FnMut(&Settings) -> Result<T, StartError>,
 ) -> Result<(T, u32), StartError> {
     let mut sizes = settings.clone();
-    loop {
-        let made = make(&sizes);
-        let half = sizes.submission_entries / 2;
-        if !matches!(made, Err(StartError::Memlock { .. })) || half < ENTRIES_MIN {
-            return made.map(|made| (made, sizes.submission_entries));
+    while sizes.submission_entries / 2 >= ENTRIES_MIN {
+        match make(&sizes) {
+            Err(StartError::Memlock { .. }) => wait_for_memory(),
+            made => return made.map(|made| (made, sizes.submission_entries)),
         }
-        sizes.submission_entries = half;
+        sizes.submission_entries /= 2;
         sizes.completion_entries /= 2;
-        wait_for_memory();
     }
+    insist(|| make(&sizes)).map(|made| (made, sizes.submission_entries))
+}
+
+/// Makes something by `make`, which is tried for a while when there is no memory.
+///
+/// Errors: of `make`.
+pub(in crate::ring) fn insist<T>(
+    mut make: impl FnMut() -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    for _ in 1..TRIES_MAX {
+        match make() {
+            Err(StartError::Memlock { .. }) => wait_for_memory(),
+            made => return made,
+        }
+    }
+    make()
 }
 
 /// The kernel gives locked memory back only some time after a ring is gone.
 #[expect(clippy::disallowed_methods, reason = "at the start, when no connection waits")]
-fn wait_for_memory() {
+pub(in crate::ring) fn wait_for_memory() {
     std::thread::sleep(MEMORY_WAIT);
 }
 
@@ -185,8 +203,19 @@ mod tests {
 
     #[test]
     fn a_ring_of_less_than_256_entries_is_refused() {
-        let tried = vec![(2048, 16_384), (1024, 8192), (512, 4096), (256, 2048)];
+        let mut tried = vec![(2048, 16_384), (1024, 8192), (512, 4096)];
+        tried.extend([(256, 2048); 5]);
         assert_eq!(fit_below(255), (tried, Err(no_memory())));
+    }
+
+    #[test]
+    fn memory_that_comes_back_late_is_waited_for() {
+        let mut late = 2;
+        let made = insist(|| {
+            late -= 1;
+            if late == 0 { Ok("a ring") } else { Err(no_memory()) }
+        });
+        assert_eq!(made, Ok("a ring"));
     }
 
     #[test]
