@@ -6,7 +6,7 @@ use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, getrlimit};
 
 use super::Errno;
-use super::uring::{Settings, setup};
+use super::uring::{Settings, setup, trial};
 
 /// Entries of a ring that is made only to try something.
 const TRIAL_ENTRIES: u32 = 8;
@@ -23,7 +23,8 @@ pub enum Feature {
     NoSqarray = 1 << 2,
     /// The ring's descriptor is looked up once (REGISTER_RING_FDS).
     RegisteredRing = 1 << 3,
-    /// One operation accepts many connections; else the ring arms anew for each.
+    /// One operation accepts many connections, and has passed its trial here; else the ring arms
+    /// anew for each.
     MultishotAccept = 1 << 4,
     /// The ring refuses every operation that we do not use (REGISTER_RESTRICTIONS).
     Restrictions = 1 << 5,
@@ -176,18 +177,29 @@ impl std::error::Error for StartError {}
 
 /// Finds out which optional features a ring with these settings can use here.
 ///
-/// Also makes a ring of full size and drops it, so that it fails like the shards would.
+/// Also makes a ring of full size (or what locked memory allows) and drops it, so that it fails
+/// like the shards would.
 ///
 /// Errors: [`StartError`] when something indispensable is missing or forbidden.
 pub fn probe(settings: &Settings) -> Result<Features, StartError> {
     let features = features(settings)?;
-    setup::open(settings, features).map_err(|error| explain(&error, settings))?;
+    let ((), entries) = setup::fit(settings, |sizes| {
+        setup::open(sizes, features).map(drop).map_err(|error| explain(&error, settings))
+    })?;
+    if entries < settings.submission_entries {
+        // Whoever makes a ring next would not find the memory of the trials.
+        setup::wait_for_memory();
+    }
     Ok(features)
 }
 
 /// The same with a small ring: the kernel gives locked memory back only some time after a ring is
 /// dropped, and every shard asks.
 pub(super) fn features(settings: &Settings) -> Result<Features, StartError> {
+    setup::insist(|| try_features(settings))
+}
+
+fn try_features(settings: &Settings) -> Result<Features, StartError> {
     let explain = |error: std::io::Error| explain(&error, settings);
     let small = Settings {
         submission_entries: TRIAL_ENTRIES,
@@ -200,7 +212,6 @@ pub(super) fn features(settings: &Settings) -> Result<Features, StartError> {
     let no_sqarray = setup::open(&small, disabled.with(Feature::NoSqarray, true)).map(drop);
     let offered = Features::default()
         .with(Feature::MsgRing, require_operations(&ring)?)
-        .with(Feature::MultishotAccept, true)
         .with(Feature::NoSqarray, is_offered(no_sqarray).map_err(explain)?)
         .with(
             Feature::RegisteredRing,
@@ -211,6 +222,10 @@ pub(super) fn features(settings: &Settings) -> Result<Features, StartError> {
             is_offered(setup::try_incremental_buffers(&ring)).map_err(explain)?,
         )
         .with(Feature::Restrictions, is_offered(setup::restrict(&ring)).map_err(explain)?);
+    let sqarray = Features::default().with(Feature::NoSqarray, offered.has(Feature::NoSqarray));
+    let many = Feature::MultishotAccept;
+    let wants_many = !settings.disable.contains(&many);
+    let offered = offered.with(many, wants_many && trial::accepts_many(sqarray));
     Ok(offered.without(&settings.disable))
 }
 

@@ -8,12 +8,12 @@
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd};
-use io_uring::{opcode, squeue};
+use io_uring::{IoUring, opcode, squeue};
 
 use super::probe::{self, Feature, Features, StartError, explain, failed};
 use super::slots::{Part, Slots};
@@ -26,6 +26,7 @@ mod memory;
 mod queue;
 mod reap;
 pub(in crate::ring) mod setup;
+pub(in crate::ring) mod trial;
 mod user_data;
 
 use buffers::{Buffers, Sharing};
@@ -87,14 +88,8 @@ impl Uring {
     /// Errors: why the kernel does not give one.
     pub fn new(settings: &Settings, parts: Parts) -> Result<Self, StartError> {
         let features = probe::features(settings)?;
-        let ring = setup::open(settings, features).map_err(|error| explain(&error, settings))?;
-        let (pool, sharing) = if features.has(Feature::IncrementalBuffers) {
-            (settings.shared_buffers, Sharing::Incremental)
-        } else {
-            (settings.whole_buffers, Sharing::Whole)
-        };
-        let buffers = Buffers::register(&ring, pool, sharing)
-            .map_err(|error| failed("registering buffers", &error))?;
+        warn_of_single_accepts(settings, features);
+        let (ring, buffers) = open_with_buffers(settings, features)?;
         let mut queue = Queue::new(ring);
         if features.has(Feature::RegisteredRing) {
             queue.register_fd().map_err(|error| failed("registering the ring", &error))?;
@@ -102,7 +97,10 @@ impl Uring {
         if features.has(Feature::Restrictions) {
             setup::restrict(queue.ring()).map_err(|error| failed("restricting", &error))?;
             setup::enable(queue.ring()).map_err(|error| failed("enabling", &error))?;
-            self_test(&mut queue)?;
+            if !trial::refuses_strangers(&mut queue) {
+                let error = std::io::Error::from_raw_os_error(libc::EIO);
+                return Err(failed("testing the restrictions", &error));
+            }
         }
         parts.listeners.iter().try_for_each(make_blocking)?;
         if features.has(Feature::MsgRing) {
@@ -214,20 +212,51 @@ fn make_blocking(listener: &OwnedFd) -> Result<(), StartError> {
     make().map_err(|errno| failed("making a listener blocking", &errno.into()))
 }
 
-/// Sees whether the ring refuses an operation that is not on the list.
-fn self_test(queue: &mut Queue) -> Result<(), StartError> {
-    let path = c"/";
-    let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).flags(libc::O_RDONLY);
-    let user_data = UserData::of_index(Kind::SelfTest, 0).encode();
-    // SAFETY: `push` wants what the entry points to kept: the path is a constant.
-    unsafe { queue.push(&[open.build().user_data(user_data)]) }
-    queue.enter(Pause::For(Duration::from_secs(1)));
-    let reaped = queue.take_reaped();
-    let refused = matches!(reaped.as_slice(), [only] if only.result == -libc::EACCES);
-    queue.reuse(reaped);
-    let error =
-        || failed("testing the restrictions", &std::io::Error::from_raw_os_error(libc::EIO));
-    refused.then_some(()).ok_or_else(error)
+/// The ring and its receive buffers, smaller than `settings` wants where locked memory is short.
+fn open_with_buffers(
+    settings: &Settings,
+    features: Features,
+) -> Result<(IoUring, Buffers), StartError> {
+    let (pool, sharing) = if features.has(Feature::IncrementalBuffers) {
+        (settings.shared_buffers, Sharing::Incremental)
+    } else {
+        (settings.whole_buffers, Sharing::Whole)
+    };
+    let (opened, entries) = setup::fit(settings, |sizes| {
+        let ring = setup::open(sizes, features).map_err(|error| explain(&error, settings))?;
+        let buffers = Buffers::register(&ring, pool, sharing);
+        let buffers = buffers.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOMEM) => explain(&error, settings),
+            _ => failed("registering buffers", &error),
+        })?;
+        Ok((ring, buffers))
+    })?;
+    if entries < settings.submission_entries {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            tracing::warn!(
+                entries,
+                wanted = settings.submission_entries,
+                needed_bytes_per_shard = setup::locked_bytes(settings),
+                "locked memory is short, so rings are smaller: raise LimitMEMLOCK="
+            );
+        });
+    }
+    Ok(opened)
+}
+
+/// Warns once of a kernel that has failed the trial of multishot accept.
+fn warn_of_single_accepts(settings: &Settings, features: Features) {
+    static ONCE: Once = Once::new();
+    let accept = Feature::MultishotAccept;
+    if !features.has(accept) && !settings.disable.contains(&accept) {
+        ONCE.call_once(|| {
+            tracing::warn!(
+                "accepting many connections by one operation failed its trial on this kernel: \
+                 each is accepted by one of its own"
+            );
+        });
+    }
 }
 
 impl Ring for Uring {
