@@ -63,7 +63,8 @@ enum Proceed {
 }
 
 impl Session {
-    /// A client that has just been upgraded. `random` makes its id and must be hard to guess.
+    /// A client that has just been upgraded. `random` makes its id, which other
+    /// subscribers see: it names a client and proves nothing.
     pub fn new(now: Instant, random: u128, pings: Pings, settings: &Settings) -> Self {
         let deadline = now + settings.connect_timeout;
         let client = ClientId::from_random(random);
