@@ -31,6 +31,20 @@ pub(super) fn connections_possible(open_files: u64) -> usize {
     usize::try_from(possible).unwrap_or(usize::MAX).max(1)
 }
 
+/// Makes the process's table of descriptors large enough for `connections` at once.
+///
+/// It would grow by itself, but each time it doubles in a process of several threads the kernel waits
+/// for all of them (`synchronize_rcu`), and so do clients that connect just then.
+pub(super) fn widen_descriptor_table(connections: usize) {
+    let wanted =
+        u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(DESCRIPTORS_RESERVED);
+    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let last = wanted.min(open_files).saturating_sub(1);
+    // A number beyond the limit is refused; then the table grows as it is needed.
+    let _ =
+        i32::try_from(last).map(|last| rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), last));
+}
+
 /// The CPUs that this process may use, in order.
 pub(super) fn usable_cpus() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(None) else { return vec![0] };

@@ -36,6 +36,7 @@ impl Gateway {
         let cpus = limits::usable_cpus();
         let shards = config.shards.unwrap_or(cpus.len()).max(1);
         let connections_max = connections_max(&config, limits::raise_open_files());
+        limits::widen_descriptor_table(connections_max);
         let wakes = Wakes::new(shards + 1).map_err(|errno| {
             Failure::Unfit(format!("no eventfd for {shards} shards: errno {}", errno.0))
         })?;
