@@ -74,7 +74,7 @@ fn h1_a_huge_header_is_refused_at_the_limit_however_it_is_cut() {
         assert!(sent < 20_000, "all of it was read");
     }
     let cpu_ms = before.cpu_ns_since() / 1_000_000 / cuts;
-    assert!(cpu_ms < 5 + 5, "{cpu_ms} ms for each, canary included");
+    assert!(cpu_ms < 5, "{cpu_ms} ms for each, canary included");
 
     let mut client = gateway.connect();
     let before = gateway.usage();
@@ -108,7 +108,7 @@ fn h2_too_many_headers_are_refused_without_memory_for_them() {
     refuse(&gateway, count(1_000).as_bytes(), 431, "too_many_headers");
     refuse(&gateway, count(100_000).as_bytes(), 431, "too_many_headers");
     let growth = before.peak_growth_kib();
-    assert!(growth < 512, "{growth} KiB");
+    assert!(growth < 64, "{growth} KiB");
     canary.finish();
     gateway.finish();
 }
@@ -138,7 +138,7 @@ fn h3_offers_are_read_in_one_pass() {
         assert_eq!(client.read_response().status, 400);
     }
     let cpu_us = before.cpu_ns_since() / 1_000 / tries;
-    assert!(cpu_us < 3_000, "{cpu_us} µs for each");
+    assert!(cpu_us < 1_000, "{cpu_us} µs for each");
     canary.finish();
     gateway.finish();
 }
