@@ -1,8 +1,7 @@
 //! The label values of the shards' metrics.
 
 use crate::conn;
-use crate::conn::closing::Initiator;
-use crate::dialect::cause::{Cause, Protocol};
+use crate::dialect::cause::{Cause, Initiator, Protocol};
 use crate::metrics::label::{Label, Vocabulary};
 
 /// The labels of a shard.
@@ -33,7 +32,8 @@ impl Label for Cause {
     const COUNT: usize = Self::ALL.len();
 
     fn index(self) -> usize {
-        self as usize
+        let index = Self::ALL.iter().position(|cause| *cause == self);
+        index.expect("every cause is listed")
     }
 
     fn text(index: usize) -> &'static str {
@@ -42,14 +42,14 @@ impl Label for Cause {
 }
 
 impl Label for Initiator {
-    const COUNT: usize = 3;
+    const COUNT: usize = Self::ALL.len();
 
     fn index(self) -> usize {
         self as usize
     }
 
     fn text(index: usize) -> &'static str {
-        ["client", "server", "transport"][index]
+        Self::ALL[index].label()
     }
 }
 
@@ -135,9 +135,9 @@ mod tests {
         for &protocol in Protocol::ALL {
             assert_eq!(Protocol::text(protocol.index()), protocol.label());
         }
-        let initiators = [Initiator::Client, Initiator::Server, Initiator::Transport];
-        let texts = initiators.map(|initiator| Initiator::text(initiator.index()));
-        assert_eq!(texts, ["client", "server", "transport"]);
+        for &initiator in Initiator::ALL {
+            assert_eq!(Initiator::text(initiator.index()), initiator.label());
+        }
         assert_eq!(PauseReason::text(PauseReason::Descriptors.index()), "fd");
         assert_eq!(PauseReason::text(PauseReason::Kernel.index()), "kernel");
     }

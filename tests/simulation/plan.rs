@@ -118,7 +118,7 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         messages: Limits { message_bytes_max: 8192, fragments_max: 8 },
         message_timeout: seconds(10),
         close_timeout: seconds(5),
-        idle_timeout: (dice.u8(..4) == 0).then(|| seconds(60)),
+        idle_timeout: dice.bool().then(|| seconds(12)),
         control_frames: Rate::new(20, 40),
         routes: Routes { raw: true, echo: true, centrifuge: true },
         origins: vec![OriginRule { allowed: Vec::new(), any: true, missing: true }],
@@ -130,7 +130,7 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         drain: DrainNotice { code: 1012, retry_ms: 500..=20_000 },
         outbox: outbox::Settings {
             bytes_max,
-            soft_bytes_max: bytes_max / 4,
+            soft_bytes_max: if dice.bool() { bytes_max / 4 } else { 400 },
             soft_timeout: seconds(3),
             stall_timeout: seconds(6),
         },

@@ -15,7 +15,7 @@ use ringway::shard::{Running, Shard};
 
 use crate::client::{Client, Context, Position};
 use crate::control::Control;
-use crate::ending::Known;
+use crate::ending::{Known, told};
 use crate::journal::note;
 use crate::plan::{Finish, Plan, TOPICS};
 use crate::truth::Truth;
@@ -53,22 +53,29 @@ pub(crate) struct Sights {
 }
 
 /// Causes that many seeds together must come upon.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 22] = [
     "client_close",
     "client_gone",
     "reset",
     "drain",
-    "slow",
+    "slow_full",
+    "slow_behind",
+    "slow_stalled",
     "ping_timeout",
     "idle",
+    "message_timeout",
+    "connect_timeout",
     "publish_denied",
     "disconnected",
     "bad_command",
-    "protocol_error",
+    "unmasked_client_frame",
+    "reserved_bit_set",
+    "unexpected_continuation",
+    "unknown_opcode",
     "invalid_utf8",
     "unsupported_data",
     "too_big",
-    "flood",
+    "control_flood",
 ];
 
 impl Sights {
@@ -457,11 +464,11 @@ impl Stage {
             let [_, initiator, cause, _] = labels[..] else { panic!("four labels") };
             let is_right = match cause {
                 "client_close" => initiator == "client",
-                "client_gone" | "reset" => initiator == "transport",
+                "client_gone" | "reset" | "broken_pipe" => initiator == "transport",
                 _ => initiator == "server",
             };
             assert!(is_right, "{cause} by {initiator}");
-            *counted.entry(cause).or_default() += count;
+            *counted.entry(told(cause)).or_default() += count;
         }
         let mut known: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut upgraded, mut unknown, mut maybe) = (0, 0, 0);
