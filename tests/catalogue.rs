@@ -46,6 +46,7 @@ fn every_metric_is_written_by_the_code_that_knows_it() {
             CounterFamily::Closed => "closed",
             CounterFamily::CloseSent => "close_sent",
             CounterFamily::CloseReceived => "close_received",
+            CounterFamily::HandshakesEnded => "handshake_ended",
             CounterFamily::HandshakeRefused => "handshake_refused",
             CounterFamily::MessagesReceived => "messages_received",
             CounterFamily::MessagesSent => "messages_sent",

@@ -79,13 +79,16 @@ impl<R: Ring> Shard<R> {
     pub(super) fn closed(&mut self, token: Token) {
         let Some(slot) = self.slots.remove(token) else { return };
         self.hurry_accept();
+        let verdict = slot.conn.verdict();
         match slot.conn.protocol() {
             Some(protocol) => {
-                let verdict = slot.conn.verdict();
                 let code = CloseCodeLabel::of(verdict.code);
-                self.numbers.closed(code, verdict.initiator, verdict.cause, protocol);
+                self.numbers.closed(code, verdict.cause, protocol);
             }
-            None => self.handshaking -= 1,
+            None => {
+                self.handshaking -= 1;
+                self.numbers.handshake_ended(verdict.cause);
+            }
         }
     }
 }

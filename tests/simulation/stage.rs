@@ -53,7 +53,9 @@ pub(crate) struct Sights {
 }
 
 /// Causes that many seeds together must come upon.
-const CAUSES: [&str; 22] = [
+const CAUSES: [&str; 24] = [
+    "head_timeout",
+    "refused",
     "client_close",
     "client_gone",
     "reset",
@@ -166,6 +168,9 @@ impl Stage {
         let mut ends = BTreeMap::new();
         for (labels, count) in self.readers.iter().flat_map(Reader::closed) {
             *ends.entry(labels[2]).or_default() += count;
+        }
+        for (cause, count) in self.readers.iter().flat_map(Reader::handshakes_ended) {
+            *ends.entry(cause).or_default() += count;
         }
         Sights {
             clients: self.clients.len() as u64,
@@ -440,6 +445,11 @@ impl Stage {
     fn check_rest(&self, node: usize) {
         let reader = &self.readers[node];
         assert_eq!(reader.connections(), 0, "shard {node}: connections are left");
+        let closed: u64 = reader.closed().map(|(_, count)| count).sum();
+        assert_eq!(closed, reader.opened(), "shard {node}: each opened one is closed once");
+        let unopened: u64 = reader.handshakes_ended().map(|(_, count)| count).sum();
+        let accepted = reader.counter(Counter::Accepted);
+        assert_eq!(accepted, reader.opened() + unopened, "shard {node}: each has its cause");
         assert_eq!(reader.gauge(Gauge::OutboxBytes), 0);
         assert_eq!(reader.gauge(Gauge::Backlogs), 0);
         let drains = self.plan.finish != Finish::Leave;
