@@ -276,7 +276,7 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             slot.scheduled = 0;
-            if slot.outbox.deadline().is_some_and(|deadline| deadline <= self.now) {
+            if slot.slow_at().is_some_and(|deadline| deadline <= self.now) {
                 self.give_up_slow(entry.slot);
             } else {
                 self.call(entry.slot, |conn, cx| conn.handle_timeout(cx));
