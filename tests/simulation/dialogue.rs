@@ -126,14 +126,27 @@ impl Dialogue {
                 self.ask(Command::History { topic }, "history", &parameters)
             }
             9 => self.ask(Command::Unavailable, "presence", &format!(r#"{{"channel":"{name}"}}"#)),
-            _ => {
-                let (id, payload) = cx.draft(topic, uid);
-                let data = String::from_utf8(payload).expect("payloads are ASCII");
-                let parameters = format!(r#"{{"channel":"{name}","data":{data}}}"#);
-                let heard_by = self.channels.get(&topic).map(|channel| channel.by);
-                self.ask(Command::Publish { topic, id, heard_by }, "publish", &parameters)
+            10 if is_latest(topic) => {
+                // A value of the subscription that ends, and one of that which begins.
+                let parameters = format!(r#"{{"channel":"{name}"}}"#);
+                let steps = [
+                    self.publish(topic, uid, cx),
+                    self.ask(Command::Unsubscribe { topic }, "unsubscribe", &parameters),
+                    self.subscribe(topic, cx),
+                    self.publish(topic, uid, cx),
+                ];
+                steps.join(&b'\n')
             }
+            _ => self.publish(topic, uid, cx),
         }
+    }
+
+    fn publish(&mut self, topic: usize, uid: usize, cx: &mut Context<'_>) -> Vec<u8> {
+        let (id, payload) = cx.draft(topic, uid);
+        let data = String::from_utf8(payload).expect("payloads are ASCII");
+        let parameters = format!(r#"{{"channel":"{}","data":{data}}}"#, TOPICS[topic]);
+        let heard_by = self.channels.get(&topic).map(|channel| channel.by);
+        self.ask(Command::Publish { topic, id, heard_by }, "publish", &parameters)
     }
 
     fn subscribe(&mut self, topic: usize, cx: &mut Context<'_>) -> Vec<u8> {
