@@ -232,7 +232,7 @@ impl Connection {
         self.settle_carry(cx);
     }
 
-    /// The peer reads again: what was refused by the socket has gone out.
+    /// The peer reads again: frames can be sent now that the socket had no room for.
     pub fn unblocked(&mut self, cx: &mut Context<'_>) {
         if let Phase::Open(open) = &mut self.phase {
             open.unblocked(cx);
@@ -307,6 +307,7 @@ impl Connection {
     pub fn crash(&mut self, cx: &mut Context<'_>) {
         self.ending.begin(Cause::Internal);
         self.carry = Vec::new();
+        cx.tally.control_bytes = 0;
         // Nothing can be said behind an upgrade or a Close that was not sent.
         let is_cut = cx.tally.opened.is_some() || cx.tally.close_sent.take().is_some();
         self.phase = match self.protocol {

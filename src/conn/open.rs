@@ -126,7 +126,7 @@ impl Open {
                 if cx.is_backlogged {
                     self.pong_owed = Some(payload.into());
                 } else {
-                    encode_frame(cx.frames, Opcode::Pong, payload);
+                    write_pong(payload, cx);
                 }
             }
             Event::Pong(_) => {
@@ -184,8 +184,10 @@ impl Open {
             Due::Dead => return Some(Cause::PingTimeout),
             Due::Ping => {
                 cx.tally.pings += 1;
+                let before = cx.frames.len();
                 let mut dialect = dialect_context(&mut self.keepalive, cx);
                 self.session.ping(&mut dialect);
+                cx.tally.control_bytes += cx.frames.len() - before;
             }
         }
         None
@@ -203,7 +205,7 @@ impl Open {
     /// The client reads again: pays the pong that is owed.
     pub(super) fn unblocked(&mut self, cx: &mut Context<'_>) {
         if let Some(payload) = self.pong_owed.take() {
-            encode_frame(cx.frames, Opcode::Pong, &payload);
+            write_pong(&payload, cx);
         }
     }
 
@@ -229,6 +231,12 @@ fn settle(before: usize, pending: &mut u16, cx: &mut Context<'_>) -> Read {
     let asked = cx.actions[before..].iter().filter(|action| action.ticket().is_some()).count();
     *pending = pending.saturating_add(u16::try_from(asked).unwrap_or(u16::MAX));
     Read::Part
+}
+
+fn write_pong(payload: &[u8], cx: &mut Context<'_>) {
+    let before = cx.frames.len();
+    encode_frame(cx.frames, Opcode::Pong, payload);
+    cx.tally.control_bytes += cx.frames.len() - before;
 }
 
 fn note_message(len: usize, cx: &mut Context<'_>) {

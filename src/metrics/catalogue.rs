@@ -89,6 +89,8 @@ catalogue! {
             "Publications that got their place in a topic."
         Deliveries "deliveries_total" Count []
             "Publications queued for a subscriber."
+        Conflated "conflated_total" Count []
+            "Values of latest topics that a slow subscriber was not sent, since a newer one took their place in its queue."
         OutboxOverflows "outbox_overflows_total" Count []
             "Connections that reached a limit of their outbox or stalled, and were closed as slow."
         PingsSent "pings_sent_total" Count []

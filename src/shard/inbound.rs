@@ -131,14 +131,17 @@ impl<R: Ring> Shard<R> {
                 return;
             }
         };
+        if slot.outbox.is_between_frames(sent) && slot.conn.stage() == Stage::Talking {
+            // What is owed goes out in front of what is queued.
+            self.call(token.slot, Connection::unblocked);
+        }
+        let Some(slot) = self.slots.get_mut(token) else { return };
         let next = slot.outbox.progressed(sent, &self.desk.settings.outbox, self.now);
         self.numbers.count(Counter::BytesSent, to_u64(sent));
         self.numbers.lower(Gauge::OutboxBytes, to_u64(sent));
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
-            if slot.conn.stage() == Stage::Talking {
-                self.call(token.slot, Connection::unblocked);
-            } else {
+            if slot.conn.stage() != Stage::Talking {
                 self.see_off(token.slot);
             }
             return;

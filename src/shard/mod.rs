@@ -276,7 +276,7 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             slot.scheduled = 0;
-            match slot.outbox.slowness(self.now) {
+            match slot.slowness(self.now) {
                 Some(cause) => self.give_up_slow(entry.slot, cause),
                 None => self.call(entry.slot, |conn, cx| conn.handle_timeout(cx)),
             }
