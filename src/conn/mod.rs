@@ -118,6 +118,8 @@ pub struct Tally {
     pub written: u64,
     /// Payload bytes of the largest of those received.
     pub message_bytes_max: usize,
+    /// Pings received.
+    pub pings_received: u64,
     /// Pings written.
     pub pings: u64,
     /// Answers to our pings.

@@ -3,6 +3,7 @@
 use crate::conn::connection::{Connection, Room, Stage};
 use crate::conn::outbox::Outbox;
 use crate::dialect::cause::Cause;
+use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, End, Errno, Ring, Socket, Token};
 use crate::topic::subscribers::Memberships;
@@ -44,6 +45,7 @@ impl<R: Ring> Shard<R> {
             outbox: Outbox::default(),
             memberships: Memberships::default(),
             socket,
+            story: self.closes.story(self.now),
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
@@ -87,10 +89,12 @@ impl<R: Ring> Shard<R> {
         }
         match end {
             End::Fin => {
+                slot.story.history.note(Event::FinReceived);
                 slot.reading = Reading::Ended;
                 self.call(token.slot, |conn, _| conn.handle_fin());
             }
             End::Failed(errno) => {
+                slot.story.history.note(Event::Failed);
                 slot.reading = Reading::Ended;
                 let cause = transport_cause(errno);
                 self.call(token.slot, |conn, _| conn.handle_failure(cause));
@@ -126,6 +130,7 @@ impl<R: Ring> Shard<R> {
         let sent = match result {
             Ok(sent) => sent,
             Err(errno) => {
+                slot.story.history.note(Event::Failed);
                 let cause = transport_cause(errno);
                 self.call(token.slot, |conn, _| conn.handle_failure(cause));
                 return;
@@ -136,6 +141,7 @@ impl<R: Ring> Shard<R> {
         self.numbers.lower(Gauge::OutboxBytes, to_u64(sent));
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
+            slot.story.history.note(Event::BacklogEnded);
             if slot.conn.stage() == Stage::Talking {
                 self.call(token.slot, Connection::unblocked);
             } else {

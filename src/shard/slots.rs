@@ -5,6 +5,7 @@ use crate::conn::outbox::Outbox;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
+use super::closes::Story;
 use super::wheel::Tick;
 
 /// Slots that are allocated together.
@@ -32,6 +33,7 @@ pub(super) struct Slot {
     pub(super) outbox: Outbox,
     pub(super) memberships: Memberships,
     pub(super) socket: Socket,
+    pub(super) story: Story,
     /// Where it stands in the wheel; 0: nowhere.
     pub(super) scheduled: Tick,
     pub(super) reading: Reading,
@@ -142,6 +144,7 @@ mod tests {
     use hashbrown::HashMap;
     use proptest::prelude::*;
 
+    use super::super::closes::Registry;
     use super::*;
     use crate::conn::connection::{Room, Stage};
     use crate::dialect::cause::Cause;
@@ -185,10 +188,16 @@ mod tests {
             outbox: Outbox::default(),
             memberships: Memberships::default(),
             socket,
+            story: Registry::new(0, now).story(now),
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
         }
+    }
+
+    #[test]
+    fn a_connection_without_output_fits_its_place() {
+        assert!(size_of::<Place>() <= 240, "{}", size_of::<Place>());
     }
 
     #[test]
