@@ -258,6 +258,10 @@ pub const SECTIONS: &[Section] = &[
         key("code", count(1001, 1012), "1012",
             "Close code on raw connections: 1012 (service restart) or 1001 (going away)."),
     ]),
+    single("closes", &[
+        key("kept", count(0, 1_000_000), "1024",
+            "Ends of connections that each shard remembers for /debug/closes: so many abnormal ones, orderly ones, and ones before the upgrade, of 400 to 900 bytes each; 0: none."),
+    ]),
     single("log", &[
         key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info",
             "Least important kind of line that is logged."),

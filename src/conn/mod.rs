@@ -121,6 +121,8 @@ pub struct Tally {
     pub message_bytes_max: usize,
     /// Bytes written of frames that the limits of the outbox do not count: pings and pongs.
     pub control_bytes: usize,
+    /// Pings received.
+    pub pings_received: u64,
     /// Pings written.
     pub pings: u64,
     /// Answers to our pings.

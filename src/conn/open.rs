@@ -6,6 +6,7 @@ use crate::auth::rate::Meter;
 use crate::dialect::cause::Cause;
 use crate::dialect::keepalive::{Due, Keepalive};
 use crate::dialect::{self, Action, Answer, Session, Ticket};
+use crate::ws::close::CloseCode;
 use crate::ws::error::ProtocolError;
 use crate::ws::header::{Opcode, encode_frame};
 use crate::ws::receiver::{Event, Receiver};
@@ -35,14 +36,14 @@ pub(super) struct Open {
 }
 
 /// How far the input was read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Read {
     /// To its end.
     All,
     /// As far as one turn allows, or until the connection is to end.
     Part,
-    /// The client closes.
-    Closed,
+    /// The client closes, for this reason.
+    Closed(Option<Box<str>>),
     /// The client breaks the protocol.
     Broken(ProtocolError),
     /// The connection is to end for this cause.
@@ -123,6 +124,7 @@ impl Open {
                 if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
                     return (consumed, Read::End(Cause::ControlFlood));
                 }
+                cx.tally.pings_received += 1;
                 if cx.is_backlogged {
                     self.pong_owed = Some(payload.into());
                 } else {
@@ -141,7 +143,7 @@ impl Open {
                 ending.begin(Cause::ClientClose);
                 ending.receive(close.map(|(code, _)| code), cx);
                 ending.write(close.map(|(code, _)| (code, "")), cx);
-                return (consumed, Read::Closed);
+                return (consumed, Read::Closed(reason(close)));
             }
         }
         (consumed, settle(before, pending, cx))
@@ -237,6 +239,11 @@ fn write_pong(payload: &[u8], cx: &mut Context<'_>) {
     let before = cx.frames.len();
     encode_frame(cx.frames, Opcode::Pong, payload);
     cx.tally.control_bytes += cx.frames.len() - before;
+}
+
+/// The reason that came with a Close, to be kept.
+pub(super) fn reason(close: Option<(CloseCode, &str)>) -> Option<Box<str>> {
+    close.map(|(_, reason)| reason).filter(|reason| !reason.is_empty()).map(Box::from)
 }
 
 fn note_message(len: usize, cx: &mut Context<'_>) {

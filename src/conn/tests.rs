@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 
-use super::closing::Verdict;
 use super::connection::{Connection, Leave, Room, Stage};
 use super::*;
 use crate::dialect::cause::{Cause, Farewell, Initiator};
@@ -146,7 +145,8 @@ impl Client {
     }
 
     fn assert_verdict(&self, code: u16, initiator: Initiator, cause: Cause) {
-        assert_eq!(self.conn.verdict(), Verdict { code, initiator, cause });
+        let verdict = self.conn.verdict();
+        assert_eq!((verdict.code, verdict.initiator, verdict.cause), (code, initiator, cause));
     }
 }
 

@@ -73,6 +73,7 @@ pub fn of_shard(
         handshakes_max: config.limits.handshakes_max.div_ceil(shards),
         subscriptions_max: config.limits.subscriptions_max,
         topics_max: config.limits.topics_max.div_ceil(shards),
+        closes_kept: config.closes_kept,
         epoch_nonce,
         conn,
     }

@@ -137,7 +137,7 @@ impl<R: Ring> Shard<R> {
                 self.answer(to, Answer::History { publications, position: Some(position) });
             }
             Reply::Refused { topic, why } => self.refused_by_hub(to, &topic, why),
-            Reply::Census(_) | Reply::Disconnected(_) | Reply::Pong => {
+            Reply::Census(_) | Reply::Disconnected(_) | Reply::Closes(_) | Reply::Pong => {
                 debug_assert!(false, "only the control thread asks that");
             }
         }

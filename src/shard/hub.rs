@@ -61,6 +61,7 @@ impl<R: Ring> Shard<R> {
             Request::Subscribe { asker, .. }
             | Request::History { asker, .. }
             | Request::Census { asker }
+            | Request::Closes { asker, .. }
             | Request::Ping { asker }
             | Request::Disconnect { asker, .. } => has_room(asker.node),
             Request::Release { .. } | Request::Drain { .. } | Request::Stop => true,
@@ -91,6 +92,10 @@ impl<R: Ring> Shard<R> {
             Request::Disconnect { asker, client, code, reason } => {
                 let count = self.disconnect(&client, code, &reason);
                 let reply = Reply::Disconnected(count);
+                self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
+            }
+            Request::Closes { asker, filter } => {
+                let reply = Reply::Closes(self.closes.find(&filter));
                 self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
             }
             Request::Ping { asker } => {

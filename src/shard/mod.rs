@@ -23,6 +23,7 @@ use crate::topic::subscribers::Topics;
 mod actions;
 pub mod audit;
 mod call;
+mod closes;
 mod deliver;
 mod drain;
 mod ending;
@@ -34,6 +35,7 @@ mod numbers;
 mod slots;
 mod wheel;
 
+use closes::Registry;
 use drain::Life;
 use flush::Flush;
 use labels::Labels;
@@ -53,6 +55,8 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// Topics at home on this shard.
     pub topics_max: usize,
+    /// Ended connections of each kind that are remembered.
+    pub closes_kept: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
     /// Settings of connections.
@@ -80,6 +84,7 @@ pub struct Shard<R: Ring> {
     wheel: Wheel,
     topics: Topics,
     homes: Homes,
+    closes: Registry,
     desk: Desk,
     flush: Flush,
     /// Slots with output, in the order in which they got it.
@@ -159,6 +164,7 @@ impl<R: Ring> Shard<R> {
             wheel: Wheel::new(now),
             topics: Topics::default(),
             homes: Homes::new(nonce, settings.topics_max),
+            closes: Registry::new(settings.closes_kept, now),
             desk: Desk {
                 now,
                 arena: Vec::new(),

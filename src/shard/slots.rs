@@ -8,6 +8,7 @@ use crate::dialect::cause::Cause;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
+use super::closes::Story;
 use super::wheel::Tick;
 
 /// Slots that are allocated together.
@@ -35,6 +36,7 @@ pub(super) struct Slot {
     pub(super) outbox: Outbox,
     pub(super) memberships: Memberships,
     pub(super) socket: Socket,
+    pub(super) story: Story,
     /// Where it stands in the wheel; 0: nowhere.
     pub(super) scheduled: Tick,
     pub(super) reading: Reading,
@@ -156,6 +158,7 @@ mod tests {
     use hashbrown::HashMap;
     use proptest::prelude::*;
 
+    use super::super::closes::Registry;
     use super::*;
     use crate::conn::connection::Room;
     use crate::dialect::cause::Cause;
@@ -199,10 +202,16 @@ mod tests {
             outbox: Outbox::default(),
             memberships: Memberships::default(),
             socket,
+            story: Registry::new(0, now).story(now),
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
         }
+    }
+
+    #[test]
+    fn a_connection_without_output_fits_its_place() {
+        assert!(size_of::<Place>() <= 240, "{}", size_of::<Place>());
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl Plan {
                 handshakes_max: if dice.u8(..8) == 0 { 2 } else { 1000 },
                 subscriptions_max: if dice.u8(..4) == 0 { dice.usize(1..=3) } else { 100 },
                 topics_max,
+                closes_kept: if dice.bool() { 1000 } else { dice.usize(..3) },
                 epoch_nonce: "sim".to_owned(),
                 conn: Arc::new(connections(dice, ample_history)),
             },
@@ -135,8 +136,8 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         drain: DrainNotice { code: 1012, retry_ms: 500..=20_000 },
         outbox: outbox::Settings {
             bytes_max,
-            soft_bytes_max: if dice.bool() { bytes_max / 4 } else { 400 },
-            soft_timeout: seconds(1),
+            soft_bytes_max: if dice.u8(..4) == 0 { bytes_max / 4 } else { 100 },
+            soft_timeout: seconds(2),
             stall_timeout: seconds(6),
         },
         page: None,
