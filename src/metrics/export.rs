@@ -99,6 +99,9 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
             CounterFamily::HandshakeRefused => {
                 self.counters(entry, &self.tables(|n| &n.handshake_refused));
             }
+            CounterFamily::ConnectionsRefused => {
+                self.counters(entry, &self.tables(|n| &n.connections_refused));
+            }
             CounterFamily::MessagesReceived => {
                 self.counters(entry, &self.tables(|n| &n.messages_received));
             }
@@ -229,6 +232,7 @@ mod tests {
         type Cause = Small<4>;
         type RefusalReason = Small<2>;
         type PauseReason = Small<2>;
+        type UnheardReason = Small<2>;
     }
 
     type Running = (Vec<Writer<Words>>, ControlWriter<Small<2>>, Exporter<Words, Small<2>>);

@@ -27,6 +27,8 @@ pub trait Vocabulary: 'static {
     type RefusalReason: Label;
     /// `reason` of `ringway_accept_paused_total`.
     type PauseReason: Label;
+    /// `reason` of `ringway_connections_refused_total`.
+    type UnheardReason: Label;
 }
 
 /// The labels of one family: a tuple of [`Label`]s, numbered densely.

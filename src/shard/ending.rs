@@ -77,6 +77,7 @@ impl<R: Ring> Shard<R> {
     /// The socket is closed and nothing of it is in flight: the slot is free.
     pub(super) fn closed(&mut self, token: Token) {
         let Some(slot) = self.slots.remove(token) else { return };
+        self.leave_seat(&slot);
         self.hurry_accept();
         match slot.conn.protocol() {
             Some(protocol) => {

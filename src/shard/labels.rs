@@ -2,6 +2,7 @@
 
 use crate::conn;
 use crate::conn::closing::Initiator;
+use crate::conn::guest::Unheard;
 use crate::dialect::cause::{Cause, Protocol};
 use crate::metrics::label::{Label, Vocabulary};
 
@@ -15,6 +16,7 @@ impl Vocabulary for Labels {
     type Cause = Cause;
     type RefusalReason = RefusalReason;
     type PauseReason = PauseReason;
+    type UnheardReason = Unheard;
 }
 
 impl Label for Protocol {
@@ -80,6 +82,18 @@ impl Label for RefusalReason {
     }
 }
 
+impl Label for Unheard {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        Unheard::index(self)
+    }
+
+    fn text(index: usize) -> &'static str {
+        Self::ALL[index].reason()
+    }
+}
+
 /// Why a shard stopped accepting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseReason {
@@ -125,6 +139,7 @@ mod tests {
         assert_distinct::<Initiator>();
         assert_distinct::<RefusalReason>();
         assert_distinct::<PauseReason>();
+        assert_distinct::<Unheard>();
     }
 
     #[test]

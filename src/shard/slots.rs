@@ -1,6 +1,7 @@
 //! The connections of one shard, in places that never move.
 
 use crate::conn::connection::Connection;
+use crate::conn::guest::Guest;
 use crate::conn::outbox::Outbox;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
@@ -31,6 +32,8 @@ pub(super) struct Slot {
     pub(super) conn: Connection,
     pub(super) outbox: Outbox,
     pub(super) memberships: Memberships,
+    /// Who it comes from, where somebody has to know.
+    pub(super) guest: Option<Box<Guest>>,
     pub(super) socket: Socket,
     /// Where it stands in the wheel; 0: nowhere.
     pub(super) scheduled: Tick,
@@ -51,6 +54,8 @@ pub(super) struct Flags {
     pub(super) shut: bool,
     /// The ring was told to close the socket.
     pub(super) closing: bool,
+    /// It has no seat: there was no room, and it only waits to be told so.
+    pub(super) turned_away: bool,
 }
 
 #[derive(Debug)]
@@ -184,11 +189,17 @@ mod tests {
             conn: Connection::new(0, Room::Free, now, &settings),
             outbox: Outbox::default(),
             memberships: Memberships::default(),
+            guest: None,
             socket,
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
         }
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Place>() <= 248, "{}", size_of::<Place>());
     }
 
     #[test]
