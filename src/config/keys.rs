@@ -182,7 +182,7 @@ pub const SECTIONS: &[Section] = &[
         key("soft_timeout", millis(100, HOUR), "10s",
             "How long more than soft_bytes_max may be queued."),
         key("stall_timeout", millis(100, HOUR), "10s",
-            "How long a client may take none of the bytes queued for it."),
+            "How long a client may take none of the bytes queued for it; the only limit where the newest values of its latest topics fit soft_bytes_max."),
     ]),
     single("limits", &[
         key("connections_max", count(0, 16_000_000), "0",
@@ -228,7 +228,7 @@ pub const SECTIONS: &[Section] = &[
         key("name", Kind::Text, "",
             "The part of topic names before the first colon; empty: names without a colon."),
         key("mode", Kind::Choice(&["stream", "latest", "live"]), "stream",
-            "stream: numbered, with a history; latest: only the newest counts; live: nothing is kept."),
+            "stream: numbered, with a history; latest: only the newest counts, and slow clients are spared older ones; live: nothing is kept."),
         key("history_size", count(1, 1_000_000), "100",
             "Publications kept for each topic."),
         key("history_age", millis(1_000, 24 * HOUR), "5m",

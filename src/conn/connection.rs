@@ -132,7 +132,7 @@ impl Connection {
         }
     }
 
-    /// Why the connection has ended; only meaningful when it was upgraded and is over.
+    /// Why the connection has ended; only meaningful when it is over.
     pub fn verdict(&self) -> Verdict {
         self.ending.verdict()
     }
@@ -208,6 +208,7 @@ impl Connection {
             }
             Err(unheard) => {
                 cx.tally.unheard = Some(unheard);
+                self.ending.begin(Cause::Refused);
                 self.phase = Phase::Over(Leave::Reset);
                 input.len()
             }
@@ -255,15 +256,18 @@ impl Connection {
     /// Does what is due at `cx.now`.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         match &mut self.phase {
-            // A client that has sent nothing is told nothing.
-            Phase::Head(head) if head.deadline <= cx.now && self.carry.is_empty() => {
-                self.phase = Phase::Over(Leave::Fin);
-            }
             Phase::Head(head) if head.deadline <= cx.now => {
-                head.time_out(cx);
-                self.phase = self.last_words(None, cx);
+                self.ending.begin(Cause::HeadTimeout);
+                // A client that has sent nothing is told nothing.
+                self.phase = if self.carry.is_empty() {
+                    Phase::Over(Leave::Fin)
+                } else {
+                    head.time_out(cx);
+                    self.last_words(None, cx)
+                };
             }
             Phase::Admitting(admission) if admission.deadline <= cx.now => {
+                self.ending.begin(Cause::Refused);
                 admission.time_out(cx);
                 self.phase = self.last_words(None, cx);
             }
@@ -280,7 +284,7 @@ impl Connection {
         self.settle_carry(cx);
     }
 
-    /// The peer reads again: what was refused by the socket has gone out.
+    /// The peer reads again: frames can be sent now that the socket had no room for.
     pub fn unblocked(&mut self, cx: &mut Context<'_>) {
         if let Phase::Open(open) = &mut self.phase {
             open.unblocked(cx);
@@ -310,10 +314,10 @@ impl Connection {
         }
     }
 
-    /// The transport has failed.
-    pub fn handle_failure(&mut self) {
+    /// The transport has failed, which is the `cause` unless there was another.
+    pub fn handle_failure(&mut self, cause: Cause) {
         if !matches!(self.phase, Phase::Over(_)) {
-            self.ending.begin(Cause::Reset);
+            self.ending.begin(cause);
             self.phase = Phase::Over(Leave::Reset);
         }
     }
@@ -355,6 +359,7 @@ impl Connection {
     pub fn crash(&mut self, cx: &mut Context<'_>) {
         self.ending.begin(Cause::Internal);
         self.carry = Vec::new();
+        cx.tally.control_bytes = 0;
         // Nothing can be said behind an upgrade or a Close that was not sent.
         let is_cut = cx.tally.opened.is_some() || cx.tally.close_sent.take().is_some();
         self.phase = match self.protocol {
@@ -403,7 +408,10 @@ impl Connection {
         let (used, step) = head.read(input, self.listener, cx);
         match step {
             Step::Incomplete => {}
-            Step::Refused => self.phase = self.last_words(None, cx),
+            Step::Answered(cause) => {
+                self.ending.begin(cause);
+                self.phase = self.last_words(None, cx);
+            }
             Step::Admit(admission) => {
                 self.pending += 1;
                 self.phase = Phase::Admitting(admission);
@@ -426,7 +434,10 @@ impl Connection {
                 cx.tally.opened = self.protocol;
                 Phase::Open(Open::new(session, cx))
             }
-            None => self.last_words(None, cx),
+            None => {
+                self.ending.begin(Cause::Refused);
+                self.last_words(None, cx)
+            }
         };
     }
 
@@ -435,7 +446,9 @@ impl Connection {
             Read::All | Read::Part => {}
             Read::Closed => self.phase = self.last_words(None, cx),
             Read::Broken(error) => {
-                self.ending.fail(error, cx);
+                if let Some(protocol) = self.protocol {
+                    self.ending.fail(error, protocol, cx);
+                }
                 self.phase = self.last_words(None, cx);
             }
             Read::End(cause) => self.finish(cause, cx),

@@ -121,17 +121,17 @@ impl Open {
             }
             Event::Ping(payload) => {
                 if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
-                    return (consumed, Read::End(Cause::Flood));
+                    return (consumed, Read::End(Cause::ControlFlood));
                 }
                 if cx.is_backlogged {
                     self.pong_owed = Some(payload.into());
                 } else {
-                    encode_frame(cx.frames, Opcode::Pong, payload);
+                    write_pong(payload, cx);
                 }
             }
             Event::Pong(_) => {
                 if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
-                    return (consumed, Read::End(Cause::Flood));
+                    return (consumed, Read::End(Cause::ControlFlood));
                 }
                 cx.tally.pongs += 1;
                 let mut dialect = dialect_context(&mut self.keepalive, cx);
@@ -164,7 +164,7 @@ impl Open {
     /// Does what is due; tells the cause when the connection is to end.
     pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
         if self.message_deadline.is_some_and(|deadline| deadline <= cx.now) {
-            return Some(Cause::Idle);
+            return Some(Cause::MessageTimeout);
         }
         let idle = cx.settings.idle_timeout;
         if idle.is_some_and(|idle| self.heard + idle <= cx.now) {
@@ -184,8 +184,10 @@ impl Open {
             Due::Dead => return Some(Cause::PingTimeout),
             Due::Ping => {
                 cx.tally.pings += 1;
+                let before = cx.frames.len();
                 let mut dialect = dialect_context(&mut self.keepalive, cx);
                 self.session.ping(&mut dialect);
+                cx.tally.control_bytes += cx.frames.len() - before;
             }
         }
         None
@@ -203,7 +205,7 @@ impl Open {
     /// The client reads again: pays the pong that is owed.
     pub(super) fn unblocked(&mut self, cx: &mut Context<'_>) {
         if let Some(payload) = self.pong_owed.take() {
-            encode_frame(cx.frames, Opcode::Pong, &payload);
+            write_pong(&payload, cx);
         }
     }
 
@@ -229,6 +231,12 @@ fn settle(before: usize, pending: &mut u16, cx: &mut Context<'_>) -> Read {
     let asked = cx.actions[before..].iter().filter(|action| action.ticket().is_some()).count();
     *pending = pending.saturating_add(u16::try_from(asked).unwrap_or(u16::MAX));
     Read::Part
+}
+
+fn write_pong(payload: &[u8], cx: &mut Context<'_>) {
+    let before = cx.frames.len();
+    encode_frame(cx.frames, Opcode::Pong, payload);
+    cx.tally.control_bytes += cx.frames.len() - before;
 }
 
 fn note_message(len: usize, cx: &mut Context<'_>) {

@@ -14,6 +14,7 @@ use crate::ring::Ring;
 use crate::topic::history::HistoryQuery;
 use crate::topic::home::{Draft, FORMS_MAX, HomeError, Interest};
 use crate::topic::name::TopicName;
+use crate::topic::namespace::Mode;
 use crate::topic::publication::{Position, Publication};
 
 use super::Shard;
@@ -139,11 +140,14 @@ impl<R: Ring> Shard<R> {
         let topic = draft.topic.clone();
         let conn = Arc::clone(&self.settings.conn);
         let published = match conn.namespaces.of(&topic) {
-            Some(namespace) => self.homes.publish(draft, namespace, self.now).map_err(refused),
+            Some(namespace) => {
+                let publication = self.homes.publish(draft, namespace, self.now);
+                publication.map(|publication| (publication, namespace.mode)).map_err(refused)
+            }
             None => Err(Refused::UnknownNamespace),
         };
-        let publication = match published {
-            Ok(publication) => publication,
+        let (publication, mode) = match published {
+            Ok(published) => published,
             Err(why) => {
                 if let Some(asker) = asker {
                     self.reply(asker, topic, Err(why));
@@ -156,7 +160,7 @@ impl<R: Ring> Shard<R> {
         let mut ack = asker.map(|asker| (asker, position));
         let interests = self.homes.interests(&topic);
         if !interests.is_empty() {
-            let encoded = Arc::new(encode(&publication, interests, &mut self.desk.scratch));
+            let encoded = Arc::new(encode(&publication, mode, interests, &mut self.desk.scratch));
             for interest in interests {
                 let ack = ack.take_if(|(asker, _)| asker.node == interest.node);
                 let encoded = Arc::clone(&encoded);
@@ -186,7 +190,12 @@ impl<R: Ring> Shard<R> {
 }
 
 /// A publication in every form that somebody wants.
-fn encode(publication: &Publication, interests: &[Interest], scratch: &mut Scratch) -> Encoded {
+fn encode(
+    publication: &Publication,
+    mode: Mode,
+    interests: &[Interest],
+    scratch: &mut Scratch,
+) -> Encoded {
     let mut forms: [Option<Bytes>; FORMS_MAX] = Default::default();
     for variant in Variant::ALL {
         let form = usize::from(variant.form());
@@ -194,7 +203,7 @@ fn encode(publication: &Publication, interests: &[Interest], scratch: &mut Scrat
             forms[form] = Some(variant::encode(variant, publication, scratch));
         }
     }
-    Encoded { topic: publication.topic.clone(), forms }
+    Encoded { topic: publication.topic.clone(), mode, forms }
 }
 
 fn refused(error: HomeError) -> Refused {

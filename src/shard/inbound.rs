@@ -4,6 +4,7 @@ use crate::conn::connection::{Connection, Stage};
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, End, Errno, Ring, Token};
 
+use super::ending::transport_cause;
 use super::labels::PauseReason;
 use super::slots::Reading;
 use super::{ACCEPT_PAUSES, Accepting, Shard, is_out_of_descriptors, to_u64};
@@ -62,9 +63,10 @@ impl<R: Ring> Shard<R> {
                 slot.reading = Reading::Ended;
                 self.call(token.slot, |conn, _| conn.handle_fin());
             }
-            End::Failed(_) => {
+            End::Failed(errno) => {
                 slot.reading = Reading::Ended;
-                self.call(token.slot, |conn, _| conn.handle_failure());
+                let cause = transport_cause(errno);
+                self.call(token.slot, |conn, _| conn.handle_failure(cause));
             }
             End::NoBuffers => {
                 slot.reading = Reading::Starved;
@@ -94,18 +96,25 @@ impl<R: Ring> Shard<R> {
         if slot.flags.closing {
             return;
         }
-        let Ok(sent) = result else {
-            self.call(token.slot, |conn, _| conn.handle_failure());
-            return;
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(errno) => {
+                let cause = transport_cause(errno);
+                self.call(token.slot, |conn, _| conn.handle_failure(cause));
+                return;
+            }
         };
+        if slot.outbox.is_between_frames(sent) && slot.conn.stage() == Stage::Talking {
+            // What is owed goes out in front of what is queued.
+            self.call(token.slot, Connection::unblocked);
+        }
+        let Some(slot) = self.slots.get_mut(token) else { return };
         let next = slot.outbox.progressed(sent, &self.desk.settings.outbox, self.now);
         self.numbers.count(Counter::BytesSent, to_u64(sent));
         self.numbers.lower(Gauge::OutboxBytes, to_u64(sent));
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
-            if slot.conn.stage() == Stage::Talking {
-                self.call(token.slot, Connection::unblocked);
-            } else {
+            if slot.conn.stage() != Stage::Talking {
                 self.see_off(token.slot);
             }
             return;

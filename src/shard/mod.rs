@@ -291,10 +291,9 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             slot.scheduled = 0;
-            if slot.outbox.deadline().is_some_and(|deadline| deadline <= self.now) {
-                self.give_up_slow(entry.slot);
-            } else {
-                self.call(entry.slot, |conn, cx| conn.handle_timeout(cx));
+            match slot.slowness(self.now) {
+                Some(cause) => self.give_up_slow(entry.slot, cause),
+                None => self.call(entry.slot, |conn, cx| conn.handle_timeout(cx)),
             }
         }
         self.retry_accept();
@@ -325,7 +324,8 @@ impl<R: Ring> Shard<R> {
     }
 
     fn publish_numbers(&mut self) {
-        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(self.handshaking));
+        let on_their_way = self.handshaking + self.newcomers.len();
+        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(on_their_way));
         self.numbers.set(Gauge::Subscriptions, to_u64(self.topics.subscribers()));
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));

@@ -14,3 +14,4 @@ mod hostile_application;
 mod hostile_frames;
 mod hostile_http;
 mod mutations;
+mod slow_clients;

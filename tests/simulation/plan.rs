@@ -19,8 +19,13 @@ use ringway::ws::receiver::Limits;
 use ringway::{conn, mail, shard};
 
 /// Every topic that clients may name; the last belongs to no namespace.
-pub(crate) const TOPICS: [&str; 9] =
-    ["s:0", "s:1", "s:2", "l:0", "l:1", "k:0", "o:0", "d:0", "z:0"];
+pub(crate) const TOPICS: [&str; 10] =
+    ["s:0", "s:1", "s:2", "l:0", "l:1", "k:0", "k:1", "o:0", "d:0", "z:0"];
+
+/// Whether a slow client may be spared all values of a topic but the newest.
+pub(crate) fn is_latest(topic: usize) -> bool {
+    TOPICS[topic].starts_with('k')
+}
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +128,7 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         messages: Limits { message_bytes_max: 8192, fragments_max: 8 },
         message_timeout: seconds(10),
         close_timeout: seconds(5),
-        idle_timeout: (dice.u8(..4) == 0).then(|| seconds(60)),
+        idle_timeout: dice.bool().then(|| seconds(12)),
         control_frames: Rate::new(20, 40),
         routes: Routes { raw: true, echo: true, centrifuge: true },
         doors: vec![Door {
@@ -141,8 +146,8 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         drain: DrainNotice { code: 1012, retry_ms: 500..=20_000 },
         outbox: outbox::Settings {
             bytes_max,
-            soft_bytes_max: bytes_max / 4,
-            soft_timeout: seconds(3),
+            soft_bytes_max: if dice.bool() { bytes_max / 4 } else { 400 },
+            soft_timeout: seconds(1),
             stall_timeout: seconds(6),
         },
         page: None,
