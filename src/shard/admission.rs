@@ -59,7 +59,7 @@ impl<R: Ring> Shard<R> {
         self.turned_away += usize::from(turned_away);
         if let Some(unheard) = unheard {
             self.numbers.connection_refused(unheard);
-            self.call(token.slot, |conn, _| conn.abandon(Cause::Shed));
+            self.call(token.slot, |conn, _| conn.abandon(Cause::Refused));
             return;
         }
         self.ring.receive(socket, token);
@@ -143,7 +143,7 @@ impl<R: Ring> Shard<R> {
         self.turned_away += 1;
         if self.turned_away > self.settings.turned_away_max {
             self.numbers.connection_refused(Unheard::Lack(lack));
-            slot.conn.abandon(Cause::Shed);
+            slot.conn.abandon(Cause::Refused);
         }
         self.give_back(listener);
     }

@@ -330,7 +330,8 @@ impl<R: Ring> Shard<R> {
     }
 
     fn publish_numbers(&mut self) {
-        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(self.handshaking));
+        let on_their_way = self.handshaking + self.newcomers.len();
+        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(on_their_way));
         self.numbers.set(Gauge::Subscriptions, to_u64(self.topics.subscribers()));
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));
