@@ -115,6 +115,7 @@ impl Ending {
 /// The cause under which a protocol error is counted.
 pub fn cause_of(error: ProtocolError) -> Cause {
     match error.close_code() {
+        CloseCode::INVALID_PAYLOAD if error == ProtocolError::BadDeflate => Cause::BadDeflate,
         CloseCode::INVALID_PAYLOAD => Cause::InvalidUtf8,
         CloseCode::MESSAGE_TOO_BIG => Cause::TooBig,
         CloseCode::POLICY_VIOLATION => Cause::Flood,

@@ -357,10 +357,10 @@ impl Connection {
                 self.pending += 1;
                 self.phase = Phase::Admitting(admission);
             }
-            Step::Open(session) => {
+            Step::Open(session, peer) => {
                 self.protocol = Some(session.protocol());
                 cx.tally.opened = self.protocol;
-                self.phase = Phase::Open(Open::new(session, cx));
+                self.phase = Phase::Open(Open::new(session, peer, cx));
             }
         }
         used
@@ -370,10 +370,10 @@ impl Connection {
         let phase = std::mem::replace(&mut self.phase, Phase::Over(Leave::Fin));
         let Phase::Admitting(admission) = phase else { return };
         self.phase = match admission.answered(answer, cx) {
-            Some(session) => {
+            Some((session, peer)) => {
                 self.protocol = Some(session.protocol());
                 cx.tally.opened = self.protocol;
-                Phase::Open(Open::new(session, cx))
+                Phase::Open(Open::new(session, peer, cx))
             }
             None => self.last_words(None, cx),
         };

@@ -25,6 +25,7 @@ struct Client {
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
     is_backlogged: bool,
 }
@@ -53,6 +54,7 @@ pub(crate) fn settings() -> Settings {
             history_bytes_max: 999,
             recovery: true,
             publish: PublishRight::Allow,
+            compress: true,
         }]),
         drain: DrainNotice { code: 1012, retry_ms: 1..=2 },
         outbox: outbox::Settings {
@@ -61,6 +63,7 @@ pub(crate) fn settings() -> Settings {
             soft_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(10),
         },
+        deflate: None,
         page: None,
     }
 }
@@ -71,6 +74,7 @@ impl Client {
         let now = Instant::now();
         Self {
             conn: Connection::new(0, room, now, &settings),
+            codec: Codec::new(settings.deflate, 1),
             settings,
             now,
             frames: Vec::new(),
@@ -112,6 +116,7 @@ impl Client {
             actions: &mut self.actions,
             tally: &mut self.tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
             settings: &self.settings,
             random: &mut self.random,
             is_backlogged: self.is_backlogged,

@@ -55,6 +55,7 @@ pub fn of_connections(config: &Config) -> conn::Settings {
         namespaces: Namespaces::new(config.namespaces.iter().cloned()),
         drain: DrainNotice { code: config.drain.code, retry_ms: DRAIN_RETRY_MS },
         outbox: config.outbox,
+        deflate: config.deflate.messages,
         page: config.routes.demo.then_some(DEMO_PAGE),
     }
 }
@@ -73,6 +74,7 @@ pub fn of_shard(
         handshakes_max: config.limits.handshakes_max.div_ceil(shards),
         subscriptions_max: config.limits.subscriptions_max,
         topics_max: config.limits.topics_max.div_ceil(shards),
+        deflate_contexts_max: config.deflate.contexts_max.div_ceil(shards),
         epoch_nonce,
         conn,
     }

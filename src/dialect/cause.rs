@@ -46,6 +46,8 @@ pub enum Cause {
     ProtocolError,
     /// Text that is not UTF-8.
     InvalidUtf8,
+    /// A compressed message that cannot be inflated.
+    BadDeflate,
     /// A message type that the route does not take.
     UnsupportedData,
     /// A message over the limit.
@@ -79,6 +81,7 @@ impl Cause {
         Self::BrokerLost,
         Self::ProtocolError,
         Self::InvalidUtf8,
+        Self::BadDeflate,
         Self::UnsupportedData,
         Self::TooBig,
         Self::Flood,
@@ -108,6 +111,7 @@ impl Cause {
             Self::BrokerLost => "broker_lost",
             Self::ProtocolError => "protocol_error",
             Self::InvalidUtf8 => "invalid_utf8",
+            Self::BadDeflate => "bad_deflate",
             Self::UnsupportedData => "unsupported_data",
             Self::TooBig => "too_big",
             Self::Flood => "flood",
@@ -202,6 +206,7 @@ pub fn farewell(cause: Cause, protocol: Protocol, drain: &DrainNotice) -> Option
         (Cause::Internal, Raw | Echo) => (1011, "internal"),
         (Cause::ProtocolError, Raw | Echo | Centrifuge) => (1002, "protocol error"),
         (Cause::InvalidUtf8, Raw | Echo | Centrifuge) => (1007, "invalid payload"),
+        (Cause::BadDeflate, Raw | Echo | Centrifuge) => (1007, "bad deflate"),
         (Cause::UnsupportedData, Raw | Echo | Centrifuge) => (1003, "unsupported data"),
         (Cause::TooBig, Raw | Echo | Centrifuge) => (1009, "message too big"),
         (Cause::Flood, Raw | Echo | Centrifuge) => (1008, "flood"),
@@ -216,7 +221,7 @@ mod tests {
     type Told = Option<(u16, &'static str)>;
 
     /// Cause, label, what raw and echo clients are told, what Centrifugo clients are told.
-    const ROWS: [(Cause, &str, Told, Told); 24] = [
+    const ROWS: [(Cause, &str, Told, Told); 25] = [
         (Cause::ClientClose, "client_close", None, None),
         (Cause::ClientGone, "client_gone", None, None),
         (Cause::Reset, "reset", None, None),
@@ -291,6 +296,12 @@ mod tests {
             "invalid_utf8",
             Some((1007, "invalid payload")),
             Some((1007, "invalid payload")),
+        ),
+        (
+            Cause::BadDeflate,
+            "bad_deflate",
+            Some((1007, "bad deflate")),
+            Some((1007, "bad deflate")),
         ),
         (
             Cause::UnsupportedData,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::conn::outbox::Piece;
-use crate::dialect::variant::Variant;
+use crate::dialect::variant::{self, Variant};
 use crate::dialect::{Answer, Recovery, Refusal, Ticket};
 use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply};
 use crate::metrics::catalogue::Counter;
@@ -66,6 +66,9 @@ impl<R: Ring> Shard<R> {
             let members = self.topics.members(id, form);
             self.numbers.messages_sent(variant.protocol(), to_u64(members.len()));
             let frame: Rc<Bytes> = Rc::new(bytes.clone());
+            if variant::is_compressed(bytes) {
+                self.desk.codec.note_shared(members.len());
+            }
             longest = longest.max(bytes.len());
             walked += members.len();
             let settings = &self.desk.settings.outbox;

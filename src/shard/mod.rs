@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::conn::connection::Leave;
-use crate::conn::{self, Tally};
+use crate::conn::{self, Codec, Tally};
 use crate::dialect::scratch::Scratch;
 use crate::dialect::{Action, Answer, Ticket};
 use crate::mail::message::Request;
@@ -53,6 +53,8 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// Topics at home on this shard.
     pub topics_max: usize,
+    /// Clients of this shard that may keep their context of compression.
+    pub deflate_contexts_max: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
     /// Settings of connections.
@@ -112,6 +114,7 @@ struct Desk {
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
     settings: Arc<conn::Settings>,
 }
@@ -165,6 +168,7 @@ impl<R: Ring> Shard<R> {
                 actions: Vec::new(),
                 tally: Tally::default(),
                 scratch: Scratch::default(),
+                codec: Codec::new(settings.conn.deflate, settings.deflate_contexts_max),
                 random,
                 settings: Arc::clone(&settings.conn),
             },
@@ -327,6 +331,7 @@ impl Desk {
             actions: &mut self.actions,
             tally: &mut self.tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
             settings: &self.settings,
             random: &mut self.random,
             is_backlogged,

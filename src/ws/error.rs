@@ -33,6 +33,8 @@ pub enum ProtocolError {
     MessageTooBig,
     /// A message in more fragments than allowed.
     TooManyFragments,
+    /// A compressed message that cannot be inflated.
+    BadDeflate,
 }
 
 impl ProtocolError {
@@ -50,7 +52,7 @@ impl ProtocolError {
             | Self::ExpectedContinuation
             | Self::BadCloseLength
             | Self::BadCloseCode => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::BadDeflate => CloseCode::INVALID_PAYLOAD,
             Self::TooManyFragments => CloseCode::POLICY_VIOLATION,
             Self::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
         }
@@ -73,6 +75,7 @@ impl ProtocolError {
             Self::InvalidUtf8 => "invalid_utf8",
             Self::MessageTooBig => "message_too_big",
             Self::TooManyFragments => "too_many_fragments",
+            Self::BadDeflate => "bad_deflate",
         }
     }
 }

@@ -12,6 +12,7 @@ use ringway::dialect::cause::DrainNotice;
 use ringway::dialect::{self, centrifuge, keepalive};
 use ringway::ring::sim::Faults;
 use ringway::topic::namespace::{Mode, Namespace, Namespaces, PublishRight};
+use ringway::ws::deflate;
 use ringway::ws::receiver::Limits;
 use ringway::{conn, mail, shard};
 
@@ -78,6 +79,7 @@ impl Plan {
                 handshakes_max: if dice.u8(..8) == 0 { 2 } else { 1000 },
                 subscriptions_max: if dice.u8(..4) == 0 { dice.usize(1..=3) } else { 100 },
                 topics_max,
+                deflate_contexts_max: dice.usize(..6),
                 epoch_nonce: "sim".to_owned(),
                 conn: Arc::new(connections(dice, ample_history)),
             },
@@ -134,6 +136,11 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
             soft_timeout: seconds(3),
             stall_timeout: seconds(6),
         },
+        deflate: (dice.u8(..4) > 0).then(|| deflate::Settings {
+            level: dice.u8(1..=9),
+            bytes_min: if dice.bool() { 0 } else { dice.usize(..300) },
+            client_window_bits: dice.bool().then(|| dice.u8(9..=15)),
+        }),
         page: None,
     }
 }
@@ -153,6 +160,7 @@ fn namespaces(dice: &mut Rng, ample_history: bool) -> Namespaces {
         history_bytes_max,
         recovery: mode != Mode::Live,
         publish,
+        compress: name != "k",
     };
     Namespaces::new([
         namespace("s", Mode::Stream, PublishRight::Allow),
