@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use zlib_rs::{Deflate, DeflateFlush};
+use zlib_rs::{Deflate, DeflateFlush, Status};
 
 use super::Class;
 
@@ -35,32 +35,35 @@ impl Compressor {
     /// The compressed form of `payload`; `None` where it would save less than a twentieth, or where
     /// no window of ours is as small as `window_bits`.
     pub(super) fn compress(&mut self, payload: &[u8], window_bits: u8) -> Option<&[u8]> {
+        if payload.is_empty() {
+            return None;
+        }
         let class = class_for(payload.len(), window_bits)?;
-        let room =
-            (payload.len() - payload.len() / GAIN_PARTS + FLUSH_END.len()).min(payload.len());
+        // What cannot be compressed grows by an eighth at most, where every byte becomes nine bits.
+        // Room for that is what lets the engine finish: zlib-rs 0.6.8 panics at a later message when
+        // it is reset before all of its output was taken.
+        let room = payload.len() + payload.len() / 8 + 128;
         if self.buffer.len() < room || self.buffer.len() > room.max(KEPT_BYTES) {
             self.buffer = vec![0; room];
         }
         let level = i32::from(self.level);
-        let engine = match class {
+        let place = match class {
             Class::Wide => &mut self.wide,
             Class::Narrow => &mut self.narrow,
         };
-        let engine = match engine {
-            Some(engine) => {
-                engine.reset();
-                engine
-            }
-            None => engine.insert(Deflate::new(level, false, class.bits())),
-        };
-        let output = &mut self.buffer[..room];
-        engine.compress(payload, output, DeflateFlush::SyncFlush).ok()?;
-        let len = usize::try_from(engine.total_out()).ok()?;
-        // Full: there may have been more.
-        if len == room || engine.total_in() != payload.len() as u64 {
+        let engine = place.get_or_insert_with(|| Deflate::new(level, false, class.bits()));
+        let done = engine.compress(payload, &mut self.buffer, DeflateFlush::SyncFlush);
+        let (taken, len) = (engine.total_in(), engine.total_out());
+        engine.reset();
+        let len = usize::try_from(len).ok()?;
+        if done != Ok(Status::Ok) || taken != payload.len() as u64 || len == self.buffer.len() {
+            debug_assert!(false, "{done:?} after {taken} bytes, {len} written");
+            *place = None;
             return None;
         }
-        self.buffer[..len].strip_suffix(&FLUSH_END)
+        let compressed = self.buffer[..len].strip_suffix(&FLUSH_END)?;
+        let is_worth_it = compressed.len() <= payload.len() - payload.len().div_ceil(GAIN_PARTS);
+        is_worth_it.then_some(compressed)
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -116,6 +119,26 @@ mod tests {
         let worth = mixed(300);
         let len = compressor.compress(&worth, 15).map(<[u8]>::len);
         assert!(len.is_some_and(|len| len <= worth.len() - worth.len() / 20), "{len:?}");
+    }
+
+    #[test]
+    fn noise_of_any_length_leaves_the_engine_as_good_as_new() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for level in 1..=9 {
+            let mut compressor = Compressor::new(level);
+            let text = b"some text that is repeated; ".repeat(3000);
+            let expected = compressor.compress(&text, 12).map(<[u8]>::to_vec);
+            assert!(expected.is_some());
+            for len in [1, 2, 300, 65_535, 65_536, 131_072, 300_000] {
+                let noise: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
+                assert_eq!(compressor.compress(&noise, 15), None);
+                assert_eq!(compressor.compress(&noise, 12), None);
+                // Nine bits each, where codes are fixed.
+                let high: Vec<u8> = noise.iter().map(|byte| 144 | byte).collect();
+                compressor.compress(&high, 15);
+                assert_eq!(compressor.compress(&text, 12), expected.as_deref(), "level {level}");
+            }
+        }
     }
 
     #[test]
