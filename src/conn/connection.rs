@@ -126,6 +126,15 @@ impl Connection {
         }
     }
 
+    /// Whether the client may refer to its earlier messages, for which memory is kept.
+    pub fn keeps_context(&self) -> bool {
+        match &self.phase {
+            Phase::Open(open) => open.keeps_context(),
+            Phase::Admitting(admission) => admission.keeps_context(),
+            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(_) => false,
+        }
+    }
+
     /// Why the connection has ended; only meaningful when it was upgraded and is over.
     pub fn verdict(&self) -> Verdict {
         self.ending.verdict()

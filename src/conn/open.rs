@@ -70,6 +70,10 @@ impl Open {
         }
     }
 
+    pub(super) fn keeps_context(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.context.is_some())
+    }
+
     /// Reads frames from the front of `input`; returns how many bytes were used up.
     ///
     /// Stops early when `pending`, the number of open questions, is at its limit.

@@ -195,6 +195,10 @@ impl Admission {
         }
     }
 
+    pub(super) fn keeps_context(&self) -> bool {
+        self.deflate.as_ref().is_some_and(|(_, peer)| peer.context.is_some())
+    }
+
     /// The hub did not answer in time.
     pub(super) fn time_out(&self, cx: &mut Context<'_>) {
         refused(LATE_HUB, cx);

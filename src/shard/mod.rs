@@ -319,6 +319,7 @@ impl<R: Ring> Shard<R> {
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));
         self.numbers.set(Gauge::HistoryPublications, to_u64(self.homes.history_len()));
+        self.publish_deflate_stats();
         self.publish_ring_stats();
     }
 }

@@ -213,6 +213,11 @@ impl Codec {
         self.inflater.heap_bytes() + self.compressor.heap_bytes() + self.contexts.heap_bytes()
     }
 
+    /// Whether anything can be agreed on.
+    pub const fn is_enabled(&self) -> bool {
+        self.settings.is_some()
+    }
+
     /// Clients that may keep their context.
     pub fn contexts(&self) -> usize {
         self.contexts.len()
