@@ -128,6 +128,15 @@ impl Connection {
         }
     }
 
+    /// Whether the client may refer to its earlier messages, for which memory is kept.
+    pub fn keeps_context(&self) -> bool {
+        match &self.phase {
+            Phase::Open(open) => open.keeps_context(),
+            Phase::Admitting(admission) => admission.keeps_context(),
+            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(..) => false,
+        }
+    }
+
     /// By which listener it came.
     pub fn listener(&self) -> u16 {
         self.listener
@@ -434,10 +443,10 @@ impl Connection {
                 self.pending += 1;
                 self.phase = Phase::Admitting(admission);
             }
-            Step::Open(session) => {
+            Step::Open(session, peer) => {
                 self.protocol = Some(session.protocol());
                 cx.tally.opened = self.protocol;
-                self.phase = Phase::Open(Open::new(session, cx));
+                self.phase = Phase::Open(Open::new(session, peer, cx));
             }
         }
         used
@@ -448,10 +457,10 @@ impl Connection {
         let phase = std::mem::replace(&mut self.phase, over);
         let Phase::Admitting(admission) = phase else { return };
         self.phase = match admission.answered(answer, cx) {
-            Some(session) => {
+            Some((session, peer)) => {
                 self.protocol = Some(session.protocol());
                 cx.tally.opened = self.protocol;
-                Phase::Open(Open::new(session, cx))
+                Phase::Open(Open::new(session, peer, cx))
             }
             None => {
                 self.ending.begin(Cause::Refused);

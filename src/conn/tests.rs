@@ -30,6 +30,7 @@ struct Client {
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
     guest: Option<Guest>,
     is_backlogged: bool,
@@ -69,6 +70,7 @@ pub(crate) fn settings() -> Settings {
             history_bytes_max: 999,
             recovery: true,
             publish: PublishRight::Allow,
+            compress: true,
         }]),
         drain: DrainNotice { code: 1012, retry_ms: 1..=2 },
         outbox: outbox::Settings {
@@ -77,6 +79,7 @@ pub(crate) fn settings() -> Settings {
             soft_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(10),
         },
+        deflate: None,
         page: None,
     }
 }
@@ -87,6 +90,7 @@ impl Client {
         let now = Instant::now();
         Self {
             conn: Connection::new(0, room, now, &settings),
+            codec: Codec::new(settings.deflate, 1),
             settings,
             now,
             frames: Vec::new(),
@@ -129,6 +133,7 @@ impl Client {
             actions: &mut self.actions,
             tally: &mut self.tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
             settings: &self.settings,
             random: &mut self.random,
             guest: self.guest.as_mut(),

@@ -39,6 +39,8 @@ pub struct Audit {
     pub estates: usize,
     /// Ends that were seen, written down and held, by kind.
     pub books: [Book; 3],
+    /// Clients that keep a context of compression.
+    pub deflate_contexts: usize,
     /// What is wrong; empty unless there is a bug.
     pub faults: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl<R: Ring> Shard<R> {
             ("subscribers", self.topics.subscribers(), audit.joined),
             ("expected subscribers", self.topics.expected(), audit.pending),
             ("leases", self.ring.leases_out(), 0),
+            ("contexts", self.desk.codec.contexts(), audit.deflate_contexts),
         ] {
             if counted != found {
                 audit.faults.push(format!("{name}: {counted} counted, {found} found"));
@@ -94,6 +97,7 @@ impl<R: Ring> Shard<R> {
         audit.turned_away += usize::from(slot.flags.turned_away);
         audit.outbox_bytes += slot.outbox.bytes();
         audit.backlogs += usize::from(slot.outbox.is_backlogged());
+        audit.deflate_contexts += usize::from(slot.conn.keeps_context());
         for membership in slot.memberships.as_slice() {
             match membership.state {
                 MembershipState::Pending(_) => audit.pending += 1,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::conn::outbox::{Conflated, Piece, Pushed};
-use crate::dialect::variant::Variant;
+use crate::dialect::variant::{self, Variant};
 use crate::dialect::{Answer, Recovery, Refusal, Ticket};
 use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply};
 use crate::metrics::Writer;
@@ -92,6 +92,9 @@ impl<R: Ring> Shard<R> {
             let Some(bytes) = &encoded.forms[form] else { continue };
             let members = self.topics.members(id, form);
             let frame: Rc<Bytes> = Rc::new(bytes.clone());
+            if variant::is_compressed(bytes) {
+                self.desk.codec.note_shared(members.len());
+            }
             longest = longest.max(bytes.len());
             walked += members.len();
             let settings = &self.desk.settings.outbox;

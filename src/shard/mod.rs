@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::auth::crowd::Seats;
 use crate::conn::connection::Leave;
 use crate::conn::guest::Guest;
-use crate::conn::{self, Tally};
+use crate::conn::{self, Codec, Tally};
 use crate::dialect::scratch::Scratch;
 use crate::dialect::{Action, Answer, Ticket};
 use crate::mail::message::Request;
@@ -64,6 +64,8 @@ pub struct Settings {
     pub topics_max: usize,
     /// Ended connections of each kind that are remembered.
     pub closes_kept: usize,
+    /// Clients of this shard that may keep their context of compression.
+    pub deflate_contexts_max: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
     /// Settings of connections.
@@ -128,6 +130,7 @@ struct Desk {
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
     settings: Arc<conn::Settings>,
 }
@@ -184,6 +187,7 @@ impl<R: Ring> Shard<R> {
                 actions: Vec::new(),
                 tally: Tally::default(),
                 scratch: Scratch::default(),
+                codec: Codec::new(settings.conn.deflate, settings.deflate_contexts_max),
                 random,
                 settings: Arc::clone(&settings.conn),
             },
@@ -336,6 +340,7 @@ impl<R: Ring> Shard<R> {
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));
         self.numbers.set(Gauge::HistoryPublications, to_u64(self.homes.history_len()));
+        self.publish_deflate_stats();
         self.publish_ring_stats();
     }
 }
@@ -352,6 +357,7 @@ impl Desk {
             actions: &mut self.actions,
             tally: &mut self.tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
             settings: &self.settings,
             random: &mut self.random,
             guest,
