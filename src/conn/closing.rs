@@ -1,6 +1,6 @@
 //! The end of a connection, told truthfully.
 
-use crate::dialect::cause::{Cause, Farewell, Protocol, farewell};
+use crate::dialect::cause::{Cause, Farewell, Initiator, Protocol, farewell};
 use crate::ws::close::{CloseCode, encode_close};
 use crate::ws::error::ProtocolError;
 
@@ -11,17 +11,6 @@ pub const NO_STATUS: u16 = 1005;
 
 /// The code that stands for an end without a Close.
 pub const ABNORMAL: u16 = 1006;
-
-/// Which side ended a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Initiator {
-    /// The client: it sent Close first.
-    Client,
-    /// This gateway.
-    Server,
-    /// The network, or a client that went without a word.
-    Transport,
-}
 
 /// What is known about the end of a connection; the first cause stays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,35 +78,21 @@ impl Ending {
     }
 
     /// Fails the connection (RFC 6455 section 7.1.7): nothing from the peer counts any more.
-    pub fn fail(&mut self, error: ProtocolError, cx: &mut Context<'_>) {
-        self.begin(cause_of(error));
+    pub fn fail(&mut self, error: ProtocolError, protocol: Protocol, cx: &mut Context<'_>) {
+        let cause = Cause::Broken(error);
+        self.begin(cause);
         self.failed = true;
-        self.write(Some((error.close_code(), error.reason())), cx);
+        self.say(cause, protocol, cx);
     }
 
     /// The last word, when nothing more can come.
     pub fn verdict(&self) -> Verdict {
         let cause = self.cause.unwrap_or(Cause::ClientGone);
-        let initiator = match cause {
-            Cause::ClientClose => Initiator::Client,
-            Cause::ClientGone | Cause::Reset => Initiator::Transport,
-            _ => Initiator::Server,
-        };
         let code = match (self.failed, self.received, self.sent) {
             (true, _, Some(sent)) => sent,
             (_, Some(received), _) => received,
             (_, None, _) => ABNORMAL,
         };
-        Verdict { code, initiator, cause }
-    }
-}
-
-/// The cause under which a protocol error is counted.
-pub fn cause_of(error: ProtocolError) -> Cause {
-    match error.close_code() {
-        CloseCode::INVALID_PAYLOAD => Cause::InvalidUtf8,
-        CloseCode::MESSAGE_TOO_BIG => Cause::TooBig,
-        CloseCode::POLICY_VIOLATION => Cause::Flood,
-        _ => Cause::ProtocolError,
+        Verdict { code, initiator: cause.initiator(), cause }
     }
 }

@@ -126,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// Why the connection has ended; only meaningful when it was upgraded and is over.
+    /// Why the connection has ended; only meaningful when it is over.
     pub fn verdict(&self) -> Verdict {
         self.ending.verdict()
     }
@@ -204,15 +204,18 @@ impl Connection {
     /// Does what is due at `cx.now`.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         match &mut self.phase {
-            // A client that has sent nothing is told nothing.
-            Phase::Head(head) if head.deadline <= cx.now && self.carry.is_empty() => {
-                self.phase = Phase::Over(Leave::Fin);
-            }
             Phase::Head(head) if head.deadline <= cx.now => {
-                head.time_out(cx);
-                self.phase = self.last_words(None, cx);
+                self.ending.begin(Cause::HeadTimeout);
+                // A client that has sent nothing is told nothing.
+                self.phase = if self.carry.is_empty() {
+                    Phase::Over(Leave::Fin)
+                } else {
+                    head.time_out(cx);
+                    self.last_words(None, cx)
+                };
             }
             Phase::Admitting(admission) if admission.deadline <= cx.now => {
+                self.ending.begin(Cause::Refused);
                 admission.time_out(cx);
                 self.phase = self.last_words(None, cx);
             }
@@ -259,10 +262,10 @@ impl Connection {
         }
     }
 
-    /// The transport has failed.
-    pub fn handle_failure(&mut self) {
+    /// The transport has failed, which is the `cause` unless there was another.
+    pub fn handle_failure(&mut self, cause: Cause) {
         if !matches!(self.phase, Phase::Over(_)) {
-            self.ending.begin(Cause::Reset);
+            self.ending.begin(cause);
             self.phase = Phase::Over(Leave::Reset);
         }
     }
@@ -353,7 +356,10 @@ impl Connection {
         let (used, step) = head.read(input, self.listener, cx);
         match step {
             Step::Incomplete => {}
-            Step::Refused => self.phase = self.last_words(None, cx),
+            Step::Answered(cause) => {
+                self.ending.begin(cause);
+                self.phase = self.last_words(None, cx);
+            }
             Step::Admit(admission) => {
                 self.pending += 1;
                 self.phase = Phase::Admitting(admission);
@@ -376,7 +382,10 @@ impl Connection {
                 cx.tally.opened = self.protocol;
                 Phase::Open(Open::new(session, cx))
             }
-            None => self.last_words(None, cx),
+            None => {
+                self.ending.begin(Cause::Refused);
+                self.last_words(None, cx)
+            }
         };
     }
 
@@ -385,7 +394,9 @@ impl Connection {
             Read::All | Read::Part => {}
             Read::Closed => self.phase = self.last_words(None, cx),
             Read::Broken(error) => {
-                self.ending.fail(error, cx);
+                if let Some(protocol) = self.protocol {
+                    self.ending.fail(error, protocol, cx);
+                }
                 self.phase = self.last_words(None, cx);
             }
             Read::End(cause) => self.finish(cause, cx),

@@ -121,7 +121,7 @@ impl Open {
             }
             Event::Ping(payload) => {
                 if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
-                    return (consumed, Read::End(Cause::Flood));
+                    return (consumed, Read::End(Cause::ControlFlood));
                 }
                 if cx.is_backlogged {
                     self.pong_owed = Some(payload.into());
@@ -131,7 +131,7 @@ impl Open {
             }
             Event::Pong(_) => {
                 if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
-                    return (consumed, Read::End(Cause::Flood));
+                    return (consumed, Read::End(Cause::ControlFlood));
                 }
                 cx.tally.pongs += 1;
                 let mut dialect = dialect_context(&mut self.keepalive, cx);
@@ -164,7 +164,7 @@ impl Open {
     /// Does what is due; tells the cause when the connection is to end.
     pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
         if self.message_deadline.is_some_and(|deadline| deadline <= cx.now) {
-            return Some(Cause::Idle);
+            return Some(Cause::MessageTimeout);
         }
         let idle = cx.settings.idle_timeout;
         if idle.is_some_and(|idle| self.heard + idle <= cx.now) {

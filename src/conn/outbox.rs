@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::newest::Places;
+use crate::dialect::cause::Cause;
 use crate::topic::subscribers::TopicId;
 
 /// Limits of what one client may leave unread.
@@ -145,6 +146,17 @@ impl Outbox {
     pub fn deadline(&self) -> Option<Instant> {
         let backlog = self.backlog.as_ref()?;
         Some(backlog.soft_at.map_or(backlog.stalled_at, |soft| soft.min(backlog.stalled_at)))
+    }
+
+    /// Why the client is to be called slow at `now`; `None`: it is not, or not yet.
+    pub fn slowness(&self, now: Instant) -> Option<Cause> {
+        let backlog = self.backlog.as_ref()?;
+        let stalled = (backlog.stalled_at, Cause::SlowStalled);
+        let (since, cause) = match backlog.soft_at {
+            Some(soft) if soft <= stalled.0 => (soft, Cause::SlowBehind),
+            _ => stalled,
+        };
+        (since <= now).then_some(cause)
     }
 
     /// Queues whole frames.
@@ -509,9 +521,14 @@ mod tests {
         let flight = Piece::Turn(0..50);
         let _ = outbox.refused(flight, 0, &arena, &SETTINGS, now);
         assert_eq!(outbox.deadline(), Some(now + Duration::from_secs(10)));
+        assert_eq!(outbox.slowness(now + Duration::from_secs(10)), Some(Cause::SlowStalled));
         let _ = outbox.push(Piece::Turn(50..150), &arena, &SETTINGS);
         outbox.watch_soft_limit(&SETTINGS, now);
         assert_eq!(outbox.deadline(), Some(now + Duration::from_secs(5)));
+        assert_eq!(outbox.slowness(now + Duration::from_millis(4_999)), None);
+        assert_eq!(outbox.slowness(now + Duration::from_secs(5)), Some(Cause::SlowBehind));
+        let both = now + Duration::from_secs(60);
+        assert_eq!(outbox.slowness(both), Some(Cause::SlowBehind), "what was due first");
         assert_eq!(outbox.push(Piece::Turn(150..1100), &arena, &SETTINGS), Pushed::OverLimit);
     }
 

@@ -153,6 +153,8 @@ catalogue! {
             "Close frames sent."
         CloseReceived "close_received_total" Count ["code"]
             "Close frames received."
+        HandshakesEnded "handshakes_ended_total" Count ["cause"]
+            "Accepted connections that ended before they were upgraded, each counted once."
         HandshakeRefused "handshake_refused_total" Count ["status" "reason"]
             "Requests that were answered with an HTTP error instead of an upgrade."
         MessagesReceived "messages_received_total" Count ["protocol"]

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::outbox::{Piece, Pushed, arena_range};
 use crate::conn::{self, Tally};
+use crate::dialect::cause::Cause;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Lease, Ring, Token};
 
@@ -111,7 +112,7 @@ impl<R: Ring> Shard<R> {
         }
         slot.outbox.watch_soft_limit(&self.desk.settings.outbox, self.now);
         if pushed == Pushed::OverLimit && slot.conn.stage() == Stage::Talking {
-            self.give_up_slow(index);
+            self.give_up_slow(index, Cause::SlowFull);
         } else {
             self.schedule(index);
         }

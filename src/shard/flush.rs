@@ -4,6 +4,7 @@ use crate::conn::outbox::Piece;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, Errno, Ring, Sends, Socket, Token};
 
+use super::ending::transport_cause;
 use super::{Shard, to_u64};
 
 /// An arena that has grown beyond this is given back.
@@ -98,10 +99,11 @@ impl<R: Ring> Shard<R> {
         let unsent = piece.len() - sent;
         self.flush.bytes -= unsent;
         let Some(slot) = self.slots.get_mut(token) else { return };
-        if errno.is_some_and(|errno| errno != FULL) {
+        if let Some(errno) = errno.filter(|errno| *errno != FULL) {
             let dropped = slot.outbox.clear();
             self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
-            self.call(token.slot, |conn, _| conn.handle_failure());
+            let cause = transport_cause(errno);
+            self.call(token.slot, |conn, _| conn.handle_failure(cause));
             return;
         }
         let settings = &self.desk.settings.outbox;

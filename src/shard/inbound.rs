@@ -8,6 +8,7 @@ use crate::ring::{Completion, End, Errno, Ring, Socket, Token};
 use crate::topic::subscribers::Memberships;
 
 use super::drain::Life;
+use super::ending::transport_cause;
 use super::labels::PauseReason;
 use super::slots::{Flags, Reading, Slot};
 use super::{ACCEPT_PAUSES, Accepting, Settings, Shard, is_out_of_descriptors, to_u64};
@@ -89,9 +90,10 @@ impl<R: Ring> Shard<R> {
                 slot.reading = Reading::Ended;
                 self.call(token.slot, |conn, _| conn.handle_fin());
             }
-            End::Failed(_) => {
+            End::Failed(errno) => {
                 slot.reading = Reading::Ended;
-                self.call(token.slot, |conn, _| conn.handle_failure());
+                let cause = transport_cause(errno);
+                self.call(token.slot, |conn, _| conn.handle_failure(cause));
             }
             End::NoBuffers => {
                 slot.reading = Reading::Starved;
@@ -121,9 +123,13 @@ impl<R: Ring> Shard<R> {
         if slot.flags.closing {
             return;
         }
-        let Ok(sent) = result else {
-            self.call(token.slot, |conn, _| conn.handle_failure());
-            return;
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(errno) => {
+                let cause = transport_cause(errno);
+                self.call(token.slot, |conn, _| conn.handle_failure(cause));
+                return;
+            }
         };
         if slot.outbox.is_between_frames(sent) && slot.conn.stage() == Stage::Talking {
             // What is owed goes out in front of what is queued.

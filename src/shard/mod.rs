@@ -276,10 +276,9 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             slot.scheduled = 0;
-            if slot.slow_at().is_some_and(|deadline| deadline <= self.now) {
-                self.give_up_slow(entry.slot);
-            } else {
-                self.call(entry.slot, |conn, cx| conn.handle_timeout(cx));
+            match slot.slowness(self.now) {
+                Some(cause) => self.give_up_slow(entry.slot, cause),
+                None => self.call(entry.slot, |conn, cx| conn.handle_timeout(cx)),
             }
         }
         self.retry_accept();

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::outbox::Outbox;
+use crate::dialect::cause::Cause;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
@@ -45,6 +46,11 @@ impl Slot {
     /// its own deadline counts: also a client that took nothing for long may find our Close in time.
     pub(super) fn slow_at(&self) -> Option<Instant> {
         self.outbox.deadline().filter(|_| self.conn.stage() != Stage::LastWords)
+    }
+
+    /// Why the client is to be called slow at `now`, if it is.
+    pub(super) fn slowness(&self, now: Instant) -> Option<Cause> {
+        self.outbox.slowness(now).filter(|_| self.conn.stage() != Stage::LastWords)
     }
 }
 

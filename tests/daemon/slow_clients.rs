@@ -147,7 +147,7 @@ fn a_client_that_lags_on_a_topic_with_history_is_closed_and_misses_nothing_befor
         drop(client);
         let metrics = gateway.await_metrics(|metrics| metrics.sum("closed_total") == 2);
         let protocol = if code == 4008 { "raw" } else { "centrifuge" };
-        let closed = format!("{code} server slow {protocol}");
+        let closed = format!("{code} server slow_full {protocol}");
         let publisher = "1006 transport client_gone centrifuge";
         assert_eq!(metrics.family("closed_total"), family([(&*closed, 1), (publisher, 1)]));
         assert_eq!(metrics.sum("conflated_total"), 0);
@@ -215,6 +215,6 @@ fn a_client_that_took_nothing_for_long_and_wakes_up_finds_its_close() {
     assert_eq!(client.next(), Next::Fin);
     drop(client);
     let metrics = gateway.await_metrics(|metrics| metrics.sum("closed_total") == 1);
-    assert_eq!(metrics.family("closed_total"), family([("4008 server slow raw", 1)]));
+    assert_eq!(metrics.family("closed_total"), family([("4008 server slow_stalled raw", 1)]));
     gateway.finish();
 }

@@ -314,7 +314,7 @@ impl Client {
             17 => {
                 note!("client {} floods", self.uid);
                 (0..60).for_each(|_| self.out.extend(codec::frame(0x80 | PONG, [0; 4], b"")));
-                self.ending.violate((1008, "flood"));
+                self.ending.violate((1008, "control_flood"));
                 // A slow way turns a flood into a trickle.
                 self.ending.wants_fin = true;
             }
@@ -429,10 +429,10 @@ impl Client {
     fn violate(&mut self, cx: &mut Context<'_>) {
         let is_centrifuge = matches!(self.talk, Talk::Centrifuge(_));
         let rules: [(Violation, Vec<u8>); 8] = [
-            ((1002, "protocol_error"), vec![0x81, 0x01, b'a']),
-            ((1002, "protocol_error"), codec::frame(0xC1, [0; 4], b"a")),
-            ((1002, "protocol_error"), codec::frame(0x80, [9; 4], b"a")),
-            ((1002, "protocol_error"), codec::frame(0x83, [9; 4], b"a")),
+            ((1002, "unmasked_client_frame"), vec![0x81, 0x01, b'a']),
+            ((1002, "reserved_bit_set"), codec::frame(0xC1, [0; 4], b"a")),
+            ((1002, "unexpected_continuation"), codec::frame(0x80, [9; 4], b"a")),
+            ((1002, "unknown_opcode"), codec::frame(0x83, [9; 4], b"a")),
             ((1007, "invalid_utf8"), codec::frame(0x81, [7; 4], &[0xC0, 0x80])),
             ((1009, "too_big"), codec::frame(0x81, [7; 4], &[b'a'; 8193])),
             ((1003, "unsupported_data"), codec::frame(0x82, [5; 4], b"a")),

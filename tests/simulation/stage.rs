@@ -15,7 +15,7 @@ use ringway::shard::{Running, Shard};
 
 use crate::client::{Client, Context, Position};
 use crate::control::Control;
-use crate::ending::Known;
+use crate::ending::{Known, told};
 use crate::journal::note;
 use crate::plan::{Finish, Plan, TOPICS};
 use crate::truth::Truth;
@@ -55,22 +55,31 @@ pub(crate) struct Sights {
 }
 
 /// Causes that many seeds together must come upon.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 24] = [
+    "head_timeout",
+    "refused",
     "client_close",
     "client_gone",
     "reset",
     "drain",
-    "slow",
+    "slow_full",
+    "slow_behind",
+    "slow_stalled",
     "ping_timeout",
     "idle",
+    "message_timeout",
+    "connect_timeout",
     "publish_denied",
     "disconnected",
     "bad_command",
-    "protocol_error",
+    "unmasked_client_frame",
+    "reserved_bit_set",
+    "unexpected_continuation",
+    "unknown_opcode",
     "invalid_utf8",
     "unsupported_data",
     "too_big",
-    "flood",
+    "control_flood",
 ];
 
 impl Sights {
@@ -163,6 +172,9 @@ impl Stage {
         let mut ends = BTreeMap::new();
         for (labels, count) in self.readers.iter().flat_map(Reader::closed) {
             *ends.entry(labels[2]).or_default() += count;
+        }
+        for (cause, count) in self.readers.iter().flat_map(Reader::handshakes_ended) {
+            *ends.entry(cause).or_default() += count;
         }
         Sights {
             clients: self.clients.len() as u64,
@@ -451,6 +463,11 @@ impl Stage {
     fn check_rest(&self, node: usize) {
         let reader = &self.readers[node];
         assert_eq!(reader.connections(), 0, "shard {node}: connections are left");
+        let closed: u64 = reader.closed().map(|(_, count)| count).sum();
+        assert_eq!(closed, reader.opened(), "shard {node}: each opened one is closed once");
+        let unopened: u64 = reader.handshakes_ended().map(|(_, count)| count).sum();
+        let accepted = reader.counter(Counter::Accepted);
+        assert_eq!(accepted, reader.opened() + unopened, "shard {node}: each has its cause");
         assert_eq!(reader.gauge(Gauge::OutboxBytes), 0);
         assert_eq!(reader.gauge(Gauge::Backlogs), 0);
         let drains = self.plan.finish != Finish::Leave;
@@ -475,11 +492,11 @@ impl Stage {
             let [_, initiator, cause, _] = labels[..] else { panic!("four labels") };
             let is_right = match cause {
                 "client_close" => initiator == "client",
-                "client_gone" | "reset" => initiator == "transport",
+                "client_gone" | "reset" | "broken_pipe" => initiator == "transport",
                 _ => initiator == "server",
             };
             assert!(is_right, "{cause} by {initiator}");
-            *counted.entry(cause).or_default() += count;
+            *counted.entry(told(cause)).or_default() += count;
         }
         let mut known: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut upgraded, mut unknown, mut maybe) = (0, 0, 0);
