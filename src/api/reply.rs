@@ -33,7 +33,7 @@ pub(super) fn error(failure: Failure) -> Vec<u8> {
 }
 
 /// The JSON text of a complaint about a parameter.
-pub(super) fn wrong(message: String) -> Vec<u8> {
+pub(super) fn wrong(message: &str) -> Vec<u8> {
     #[derive(Serialize)]
     struct Body {
         error: Error,

@@ -79,7 +79,7 @@ async fn closes(state: &Rc<State>, request: &Request<Incoming>) -> Response<Full
     }
     match closes::answer(state, request.uri().query().unwrap_or_default()).await {
         Ok(json) => respond(200, JSON, json),
-        Err(Wrong(message)) => respond(400, JSON, reply::wrong(message)),
+        Err(Wrong(message)) => respond(400, JSON, reply::wrong(&message)),
     }
 }
 
