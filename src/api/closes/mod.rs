@@ -19,8 +19,8 @@ use answer::{Answer, Entry};
 pub use ends::Ends;
 pub(super) use ends::{Snapshots, keep};
 use query::Query;
-pub use query::Words;
 pub(super) use query::Wrong;
+pub use query::{PARAMETERS, Words};
 
 /// The page that shows it to people, its program and its style.
 pub(super) const PAGE: &str = include_str!("page.html");

@@ -12,7 +12,8 @@ const LIMIT: (usize, usize) = (100, 1000);
 /// The longest window that is counted, and the usual one.
 const WINDOW: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(300));
 
-const PARAMETERS: [&str; 7] =
+/// Every parameter.
+pub const PARAMETERS: [&str; 7] =
     ["code", "cause", "initiator", "protocol", "since", "window", "limit"];
 
 const SINCE: &str = "a time in seconds since 1970, or one before now like 90s, 15m or 2h";
