@@ -46,6 +46,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         socket: socket(sections.one("socket")),
         lanes: lanes(sections.one("lanes")),
         drain: drain(sections.one("drain"), violations),
+        closes_kept: sections.one("closes").number("kept"),
         log: log(sections.one("log")),
     }
 }

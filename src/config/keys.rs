@@ -190,7 +190,7 @@ pub const SECTIONS: &[Section] = &[
         key("soft_timeout", millis(100, HOUR), "10s",
             "How long more than soft_bytes_max may be queued."),
         key("stall_timeout", millis(100, HOUR), "10s",
-            "How long a client may take none of the bytes queued for it."),
+            "How long a client may take none of the bytes queued for it; the only limit where the newest values of its latest topics fit soft_bytes_max."),
     ]),
     single("limits", &[
         key("connections_max", count(0, 16_000_000), "0",
@@ -228,7 +228,7 @@ pub const SECTIONS: &[Section] = &[
         key("name", Kind::Text, "",
             "The part of topic names before the first colon; empty: names without a colon."),
         key("mode", Kind::Choice(&["stream", "latest", "live"]), "stream",
-            "stream: numbered, with a history; latest: only the newest counts; live: nothing is kept."),
+            "stream: numbered, with a history; latest: only the newest counts, and slow clients are spared older ones; live: nothing is kept."),
         key("history_size", count(1, 1_000_000), "100",
             "Publications kept for each topic."),
         key("history_age", millis(1_000, 24 * HOUR), "5m",
@@ -273,6 +273,10 @@ pub const SECTIONS: &[Section] = &[
             "Time over which the closes are spread."),
         key("code", count(1001, 1012), "1012",
             "Close code on raw connections: 1012 (service restart) or 1001 (going away)."),
+    ]),
+    single("closes", &[
+        key("kept", count(0, 1_000_000), "1024",
+            "Ends of connections that each shard remembers for /debug/closes: so many abnormal ones, orderly ones, and ones before the upgrade, of 400 to 900 bytes each; 0: none."),
     ]),
     single("log", &[
         key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info",

@@ -60,6 +60,8 @@ pub struct Config {
     pub lanes: LaneSettings,
     /// The orderly end.
     pub drain: Drain,
+    /// Ended connections of each kind that each shard remembers.
+    pub closes_kept: usize,
     /// What is logged.
     pub log: Log,
 }

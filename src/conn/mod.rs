@@ -22,6 +22,7 @@ use crate::ws::receiver::Limits;
 
 pub mod closing;
 pub mod connection;
+mod newest;
 mod open;
 pub mod outbox;
 pub mod route;
@@ -124,6 +125,10 @@ pub struct Tally {
     pub written: u64,
     /// Payload bytes of the largest of those received.
     pub message_bytes_max: usize,
+    /// Bytes written of frames that the limits of the outbox do not count: pings and pongs.
+    pub control_bytes: usize,
+    /// Pings received.
+    pub pings_received: u64,
     /// Pings written.
     pub pings: u64,
     /// Answers to our pings.

@@ -6,6 +6,7 @@ use crate::auth::rate::Meter;
 use crate::dialect::cause::Cause;
 use crate::dialect::keepalive::{Due, Keepalive};
 use crate::dialect::{self, Action, Answer, Session, Ticket};
+use crate::ws::close::CloseCode;
 use crate::ws::deflate::{Outbound, Peer};
 use crate::ws::error::ProtocolError;
 use crate::ws::header::{Opcode, Rsv, encode_frame};
@@ -41,14 +42,14 @@ pub(super) struct Open {
 }
 
 /// How far the input was read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Read {
     /// To its end.
     All,
     /// As far as one turn allows, or until the connection is to end.
     Part,
-    /// The client closes.
-    Closed,
+    /// The client closes, for this reason.
+    Closed(Option<Box<str>>),
     /// The client breaks the protocol.
     Broken(ProtocolError),
     /// The connection is to end for this cause.
@@ -149,17 +150,18 @@ impl Open {
             }
             Event::Ping(payload) => {
                 if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
-                    return (consumed, Read::End(Cause::Flood));
+                    return (consumed, Read::End(Cause::ControlFlood));
                 }
+                cx.tally.pings_received += 1;
                 if cx.is_backlogged {
                     self.pong_owed = Some(payload.into());
                 } else {
-                    encode_frame(cx.frames, Opcode::Pong, payload);
+                    write_pong(payload, cx);
                 }
             }
             Event::Pong(_) => {
                 if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
-                    return (consumed, Read::End(Cause::Flood));
+                    return (consumed, Read::End(Cause::ControlFlood));
                 }
                 cx.tally.pongs += 1;
                 let mut dialect = dialect_context(&mut self.keepalive, &self.peer, cx);
@@ -169,7 +171,7 @@ impl Open {
                 ending.begin(Cause::ClientClose);
                 ending.receive(close.map(|(code, _)| code), cx);
                 ending.write(close.map(|(code, _)| (code, "")), cx);
-                return (consumed, Read::Closed);
+                return (consumed, Read::Closed(reason(close)));
             }
         }
         (consumed, settle(before, pending, cx))
@@ -192,7 +194,7 @@ impl Open {
     /// Does what is due; tells the cause when the connection is to end.
     pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
         if self.message_deadline.is_some_and(|deadline| deadline <= cx.now) {
-            return Some(Cause::Idle);
+            return Some(Cause::MessageTimeout);
         }
         let idle = cx.settings.idle_timeout;
         if idle.is_some_and(|idle| self.heard + idle <= cx.now) {
@@ -212,8 +214,10 @@ impl Open {
             Due::Dead => return Some(Cause::PingTimeout),
             Due::Ping => {
                 cx.tally.pings += 1;
+                let before = cx.frames.len();
                 let mut dialect = dialect_context(&mut self.keepalive, &self.peer, cx);
                 self.session.ping(&mut dialect);
+                cx.tally.control_bytes += cx.frames.len() - before;
             }
         }
         None
@@ -231,7 +235,7 @@ impl Open {
     /// The client reads again: pays the pong that is owed.
     pub(super) fn unblocked(&mut self, cx: &mut Context<'_>) {
         if let Some(payload) = self.pong_owed.take() {
-            encode_frame(cx.frames, Opcode::Pong, &payload);
+            write_pong(&payload, cx);
         }
     }
 
@@ -257,6 +261,17 @@ fn settle(before: usize, pending: &mut u16, cx: &mut Context<'_>) -> Read {
     let asked = cx.actions[before..].iter().filter(|action| action.ticket().is_some()).count();
     *pending = pending.saturating_add(u16::try_from(asked).unwrap_or(u16::MAX));
     Read::Part
+}
+
+fn write_pong(payload: &[u8], cx: &mut Context<'_>) {
+    let before = cx.frames.len();
+    encode_frame(cx.frames, Opcode::Pong, payload);
+    cx.tally.control_bytes += cx.frames.len() - before;
+}
+
+/// The reason that came with a Close, to be kept.
+pub(super) fn reason(close: Option<(CloseCode, &str)>) -> Option<Box<str>> {
+    close.map(|(_, reason)| reason).filter(|reason| !reason.is_empty()).map(Box::from)
 }
 
 fn note_message(len: usize, cx: &mut Context<'_>) {

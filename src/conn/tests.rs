@@ -2,10 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::closing::{Initiator, Verdict};
 use super::connection::{Connection, Leave, Room, Stage};
 use super::*;
-use crate::dialect::cause::{Cause, Farewell};
+use crate::dialect::cause::{Cause, Farewell, Initiator};
 use crate::dialect::{Answer, Recovery, Refusal as HubRefusal, Ticket, centrifuge, keepalive};
 use crate::topic::namespace::{Mode, Namespace, PublishRight};
 use crate::topic::publication::{Epoch, Position};
@@ -151,7 +150,8 @@ impl Client {
     }
 
     fn assert_verdict(&self, code: u16, initiator: Initiator, cause: Cause) {
-        assert_eq!(self.conn.verdict(), Verdict { code, initiator, cause });
+        let verdict = self.conn.verdict();
+        assert_eq!((verdict.code, verdict.initiator, verdict.cause), (code, initiator, cause));
     }
 }
 
@@ -296,7 +296,7 @@ fn a_message_that_is_begun_must_end() {
     assert_eq!(client.stage(), Stage::Talking);
     client.wait(1);
     assert_eq!(client.take(), b"\x88\x06\x0B\xC0idle"); // 3008
-    client.assert_verdict(1006, Initiator::Server, Cause::Idle);
+    client.assert_verdict(1006, Initiator::Server, Cause::MessageTimeout);
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn our_close_waits_for_the_clients_and_then_for_nothing() {
     let mut client = Client::open();
     client.call(|conn, cx| conn.end(Cause::Drain, cx));
     assert_eq!(client.take(), b"\x88\x16\x03\xF4restart retry_ms=1-2"); // 1012
-    client.call(|conn, cx| conn.end(Cause::Slow, cx));
+    client.call(|conn, cx| conn.end(Cause::SlowFull, cx));
     client.send(&masked(0x81, b"late"));
     client.send(&masked(0x89, b"ping"));
     assert!(client.frames.is_empty(), "nothing follows a Close");
@@ -423,23 +423,25 @@ fn a_client_that_sends_on_and_on_after_our_close_is_reset() {
 
 #[test]
 fn whoever_breaks_the_protocol_is_told_how_and_not_listened_to() {
-    let cases: [(Vec<u8>, u16, Cause); 5] = [
-        (vec![0x81, 0x00], 1002, Cause::ProtocolError), // no mask
-        (masked(0xC1, b""), 1002, Cause::ProtocolError),
-        (masked(0x81, b"\xFF"), 1007, Cause::InvalidUtf8),
-        (vec![0x82, 0xFE, 0x03, 0xE9, 0, 0, 0, 0], 1009, Cause::TooBig), // 1001 bytes
-        ([masked(0x01, b""), masked(0x00, b"").repeat(8)].concat(), 1008, Cause::Flood),
+    use crate::ws::error::ProtocolError::*;
+    let cases = [
+        (vec![0x81, 0x00], 1002, UnmaskedClientFrame),
+        (masked(0xC1, b""), 1002, ReservedBitSet),
+        (masked(0x81, b"\xFF"), 1007, InvalidUtf8),
+        (vec![0x82, 0xFE, 0x03, 0xE9, 0, 0, 0, 0], 1009, MessageTooBig), // 1001 bytes
+        ([masked(0x01, b""), masked(0x00, b"").repeat(8)].concat(), 1008, TooManyFragments),
     ];
-    for (frames, code, cause) in cases {
+    for (frames, code, error) in cases {
         let mut client = Client::open();
         client.send(&[masked(0x81, b"x"), frames].concat());
         let told = client.take();
         assert_eq!(told[..4], *b"\x81\x01x\x88", "what came before is answered");
-        assert_eq!(told[5..7], code.to_be_bytes());
+        assert_eq!(told[5..7], u16::to_be_bytes(code));
+        assert_eq!(&told[7..], error.reason().as_bytes());
         client.send(&masked(0x88, &[0x03, 0xE8]));
         assert_eq!(client.tally.close_received, None);
         client.call(|conn, _| conn.handle_fin());
-        client.assert_verdict(code, Initiator::Server, cause);
+        client.assert_verdict(code, Initiator::Server, Cause::Broken(error));
     }
 }
 
@@ -450,7 +452,7 @@ fn pings_are_answered_until_they_are_too_many() {
     assert_eq!(client.take(), b"\x8A\x01p".repeat(20));
     client.send(&masked(0x89, b"p"));
     assert_eq!(client.take(), b"\x88\x07\x03\xF0flood"); // 1008
-    client.assert_verdict(1006, Initiator::Server, Cause::Flood);
+    client.assert_verdict(1006, Initiator::Server, Cause::ControlFlood);
 }
 
 #[test]
@@ -478,14 +480,14 @@ fn silence_to_a_ping_ends_the_connection() {
 #[test]
 fn the_transport_and_the_shard_can_end_it_at_once() {
     let mut reset = Client::open();
-    reset.call(|conn, _| conn.handle_failure());
+    reset.call(|conn, _| conn.handle_failure(Cause::Reset));
     assert_eq!(reset.stage(), Stage::Over(Leave::Reset));
     reset.assert_verdict(1006, Initiator::Transport, Cause::Reset);
     let mut slow = Client::open();
-    slow.call(|conn, _| conn.abandon(Cause::Slow));
-    slow.call(|conn, _| conn.handle_failure());
+    slow.call(|conn, _| conn.abandon(Cause::SlowFull));
+    slow.call(|conn, _| conn.handle_failure(Cause::Reset));
     assert_eq!(slow.stage(), Stage::Over(Leave::Reset));
-    slow.assert_verdict(1006, Initiator::Server, Cause::Slow);
+    slow.assert_verdict(1006, Initiator::Server, Cause::SlowFull);
 }
 
 #[test]

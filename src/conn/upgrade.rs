@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::dialect::cause::Cause;
 use crate::dialect::centrifuge;
 use crate::dialect::raw::{self, OpenError};
 use crate::dialect::{Answer, Session};
@@ -42,8 +43,8 @@ pub(super) struct Head {
 pub(super) enum Step {
     /// More bytes are needed.
     Incomplete,
-    /// An answer was written; the connection ends with it.
-    Refused,
+    /// An answer was written; the connection ends with it, for this cause.
+    Answered(Cause),
     /// The hub must be asked before the answer.
     Admit(Box<Admission>),
     /// The 101 response was written.
@@ -116,7 +117,7 @@ impl Head {
             Response::new(cx.frames, Status::Ok)
                 .header("Connection", "close")
                 .body("text/html; charset=utf-8", page.as_bytes());
-            return Ok(Step::Refused);
+            return Ok(Step::Answered(Cause::Page));
         }
         let upgrade = handshake::check(&request).map_err(|refusal| Refused {
             status: refusal.status(),
@@ -298,7 +299,7 @@ fn refused(refused: Refused, cx: &mut Context<'_>) -> Step {
         .then(|| Duration::from_secs(RETRY_AFTER_SECONDS + cx.random.u64(0..=RETRY_AFTER_SECONDS)));
     refuse(cx.frames, refused.status, refused.explanation, retry);
     cx.tally.refused = Some((refused.status, refused.reason));
-    Step::Refused
+    Step::Answered(Cause::Refused)
 }
 
 fn open(

@@ -75,6 +75,7 @@ pub fn of_shard(
         subscriptions_max: config.limits.subscriptions_max,
         topics_max: config.limits.topics_max.div_ceil(shards),
         deflate_contexts_max: config.deflate.contexts_max.div_ceil(shards),
+        closes_kept: config.closes_kept,
         epoch_nonce,
         conn,
     }

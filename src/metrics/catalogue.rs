@@ -89,6 +89,8 @@ catalogue! {
             "Publications that got their place in a topic."
         Deliveries "deliveries_total" Count []
             "Publications queued for a subscriber."
+        Conflated "conflated_total" Count []
+            "Values of latest topics that a slow subscriber was not sent, since a newer one took their place in its queue."
         OutboxOverflows "outbox_overflows_total" Count []
             "Connections that reached a limit of their outbox or stalled, and were closed as slow."
         PingsSent "pings_sent_total" Count []
@@ -173,6 +175,8 @@ catalogue! {
             "Close frames sent."
         CloseReceived "close_received_total" Count ["code"]
             "Close frames received."
+        HandshakesEnded "handshakes_ended_total" Count ["cause"]
+            "Accepted connections that ended before they were upgraded, each counted once."
         HandshakeRefused "handshake_refused_total" Count ["status" "reason"]
             "Requests that were answered with an HTTP error instead of an upgrade."
         MessagesReceived "messages_received_total" Count ["protocol"]

@@ -1,5 +1,6 @@
 //! A shard's books, added up from the slots and compared with what is kept beside them.
 
+use crate::mail::close::Book;
 use crate::metrics::catalogue::Gauge;
 use crate::ring::Ring;
 use crate::topic::subscribers::MembershipState;
@@ -32,6 +33,10 @@ pub struct Audit {
     pub outgoing: usize,
     /// Clients that keep a context of compression.
     pub deflate_contexts: usize,
+    /// Connections that are ending, and have lost topics or output by that.
+    pub estates: usize,
+    /// Ends that were seen, written down and held, by kind.
+    pub books: [Book; 3],
     /// What is wrong; empty unless there is a bug.
     pub faults: Vec<String>,
 }
@@ -46,6 +51,8 @@ impl<R: Ring> Shard<R> {
             homes: self.homes.len(),
             sends: self.flush.len(),
             outgoing: self.outgoing.iter().map(std::collections::VecDeque::len).sum(),
+            estates: self.closes.estates(),
+            books: self.closes.books(),
             ..Audit::default()
         };
         for (index, slot) in self.slots.iter() {
@@ -71,6 +78,9 @@ impl<R: Ring> Shard<R> {
             if counted != to_u64(found) {
                 audit.faults.push(format!("{gauge:?}: {counted} counted, {found} found"));
             }
+        }
+        if audit.estates > audit.connections {
+            audit.faults.push(format!("{} estates of nobody", audit.estates));
         }
         audit
     }

@@ -57,6 +57,7 @@ impl<R: Ring> Shard<R> {
             Request::Subscribe { asker, .. }
             | Request::History { asker, .. }
             | Request::Census { asker }
+            | Request::Closes { asker, .. }
             | Request::Ping { asker }
             | Request::Disconnect { asker, .. } => has_room(asker.node),
             Request::Release { .. } | Request::Drain { .. } | Request::Stop => true,
@@ -87,6 +88,10 @@ impl<R: Ring> Shard<R> {
             Request::Disconnect { asker, client, code, reason } => {
                 let count = self.disconnect(&client, code, &reason);
                 let reply = Reply::Disconnected(count);
+                self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
+            }
+            Request::Closes { asker, filter } => {
+                let reply = Reply::Closes(self.closes.find(&filter));
                 self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
             }
             Request::Ping { asker } => {
@@ -136,11 +141,14 @@ impl<R: Ring> Shard<R> {
         let topic = draft.topic.clone();
         let conn = Arc::clone(&self.settings.conn);
         let published = match conn.namespaces.of(&topic) {
-            Some(namespace) => self.homes.publish(draft, namespace, self.now).map_err(refused),
+            Some(namespace) => {
+                let publication = self.homes.publish(draft, namespace, self.now);
+                publication.map(|publication| (publication, namespace.mode)).map_err(refused)
+            }
             None => Err(Refused::UnknownNamespace),
         };
-        let publication = match published {
-            Ok(publication) => publication,
+        let (publication, mode) = match published {
+            Ok(published) => published,
             Err(why) => {
                 if let Some(asker) = asker {
                     self.reply(asker, topic, Err(why));
@@ -159,7 +167,7 @@ impl<R: Ring> Shard<R> {
             let is_wanted = |form| interests.iter().any(|i| i.grants[usize::from(form)] > 0);
             let Desk { codec, scratch, .. } = &mut self.desk;
             let forms = variant::encode_all(&publication, is_wanted, compression, codec, scratch);
-            let encoded = Arc::new(Encoded { topic, forms });
+            let encoded = Arc::new(Encoded { topic, mode, forms });
             for interest in interests {
                 let ack = ack.take_if(|(asker, _)| asker.node == interest.node);
                 let encoded = Arc::clone(&encoded);

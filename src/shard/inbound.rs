@@ -3,11 +3,13 @@
 use crate::conn::connection::{Connection, Room, Stage};
 use crate::conn::outbox::Outbox;
 use crate::dialect::cause::Cause;
+use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, End, Errno, Ring, Socket, Token};
 use crate::topic::subscribers::Memberships;
 
 use super::drain::Life;
+use super::ending::transport_cause;
 use super::labels::PauseReason;
 use super::slots::{Flags, Reading, Slot};
 use super::{ACCEPT_PAUSES, Accepting, Settings, Shard, is_out_of_descriptors, to_u64};
@@ -43,6 +45,7 @@ impl<R: Ring> Shard<R> {
             outbox: Outbox::default(),
             memberships: Memberships::default(),
             socket,
+            story: self.closes.story(self.now),
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
@@ -86,12 +89,15 @@ impl<R: Ring> Shard<R> {
         }
         match end {
             End::Fin => {
+                slot.story.history.note(Event::FinReceived);
                 slot.reading = Reading::Ended;
                 self.call(token.slot, |conn, _| conn.handle_fin());
             }
-            End::Failed(_) => {
+            End::Failed(errno) => {
+                slot.story.history.note(Event::Failed);
                 slot.reading = Reading::Ended;
-                self.call(token.slot, |conn, _| conn.handle_failure());
+                let cause = transport_cause(errno);
+                self.call(token.slot, |conn, _| conn.handle_failure(cause));
             }
             End::NoBuffers => {
                 slot.reading = Reading::Starved;
@@ -121,18 +127,28 @@ impl<R: Ring> Shard<R> {
         if slot.flags.closing {
             return;
         }
-        let Ok(sent) = result else {
-            self.call(token.slot, |conn, _| conn.handle_failure());
-            return;
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(errno) => {
+                slot.story.history.note(Event::Failed);
+                let cause = transport_cause(errno);
+                self.call(token.slot, |conn, _| conn.handle_failure(cause));
+                return;
+            }
         };
+        if slot.outbox.is_between_frames(sent) && slot.conn.stage() == Stage::Talking {
+            // What is owed goes out in front of what is queued.
+            self.call(token.slot, Connection::unblocked);
+        }
+        let slot = self.slots.get_mut(token).filter(|slot| !slot.flags.closing);
+        let Some(slot) = slot else { return };
         let next = slot.outbox.progressed(sent, &self.desk.settings.outbox, self.now);
         self.numbers.count(Counter::BytesSent, to_u64(sent));
         self.numbers.lower(Gauge::OutboxBytes, to_u64(sent));
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
-            if slot.conn.stage() == Stage::Talking {
-                self.call(token.slot, Connection::unblocked);
-            } else {
+            slot.story.history.note(Event::BacklogEnded);
+            if slot.conn.stage() != Stage::Talking {
                 self.see_off(token.slot);
             }
             return;

@@ -1,7 +1,6 @@
 //! The label values of the shards' metrics.
 
 use crate::conn;
-use crate::conn::closing::Initiator;
 use crate::dialect::cause::{Cause, Protocol};
 use crate::metrics::label::{Label, Vocabulary};
 
@@ -11,10 +10,13 @@ pub enum Labels {}
 
 impl Vocabulary for Labels {
     type Protocol = Protocol;
-    type Initiator = Initiator;
     type Cause = Cause;
     type RefusalReason = RefusalReason;
     type PauseReason = PauseReason;
+
+    fn initiator(cause: usize) -> &'static str {
+        Cause::ALL[cause].initiator().label()
+    }
 }
 
 impl Label for Protocol {
@@ -33,23 +35,12 @@ impl Label for Cause {
     const COUNT: usize = Self::ALL.len();
 
     fn index(self) -> usize {
-        self as usize
+        let index = Self::ALL.iter().position(|cause| *cause == self);
+        index.expect("every cause is listed")
     }
 
     fn text(index: usize) -> &'static str {
         Self::ALL[index].label()
-    }
-}
-
-impl Label for Initiator {
-    const COUNT: usize = 3;
-
-    fn index(self) -> usize {
-        self as usize
-    }
-
-    fn text(index: usize) -> &'static str {
-        ["client", "server", "transport"][index]
     }
 }
 
@@ -122,7 +113,6 @@ mod tests {
     fn the_values_of_a_label_are_distinct_words() {
         assert_distinct::<Protocol>();
         assert_distinct::<Cause>();
-        assert_distinct::<Initiator>();
         assert_distinct::<RefusalReason>();
         assert_distinct::<PauseReason>();
     }
@@ -135,9 +125,9 @@ mod tests {
         for &protocol in Protocol::ALL {
             assert_eq!(Protocol::text(protocol.index()), protocol.label());
         }
-        let initiators = [Initiator::Client, Initiator::Server, Initiator::Transport];
-        let texts = initiators.map(|initiator| Initiator::text(initiator.index()));
-        assert_eq!(texts, ["client", "server", "transport"]);
+        let initiators = [Cause::ClientClose, Cause::Reset, Cause::Drain]
+            .map(|cause| Labels::initiator(cause.index()));
+        assert_eq!(initiators, ["client", "transport", "server"]);
         assert_eq!(PauseReason::text(PauseReason::Descriptors.index()), "fd");
         assert_eq!(PauseReason::text(PauseReason::Kernel.index()), "kernel");
     }

@@ -23,6 +23,7 @@ use crate::topic::subscribers::Topics;
 mod actions;
 pub mod audit;
 mod call;
+mod closes;
 mod deliver;
 mod drain;
 mod ending;
@@ -34,6 +35,7 @@ mod numbers;
 mod slots;
 mod wheel;
 
+use closes::Registry;
 use drain::Life;
 use flush::Flush;
 use labels::Labels;
@@ -55,6 +57,8 @@ pub struct Settings {
     pub topics_max: usize,
     /// Clients of this shard that may keep their context of compression.
     pub deflate_contexts_max: usize,
+    /// Ended connections of each kind that are remembered.
+    pub closes_kept: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
     /// Settings of connections.
@@ -82,6 +86,7 @@ pub struct Shard<R: Ring> {
     wheel: Wheel,
     topics: Topics,
     homes: Homes,
+    closes: Registry,
     desk: Desk,
     flush: Flush,
     /// Slots with output, in the order in which they got it.
@@ -162,6 +167,7 @@ impl<R: Ring> Shard<R> {
             wheel: Wheel::new(now),
             topics: Topics::default(),
             homes: Homes::new(nonce, settings.topics_max),
+            closes: Registry::new(settings.closes_kept, now),
             desk: Desk {
                 now,
                 arena: Vec::new(),
@@ -280,10 +286,9 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             slot.scheduled = 0;
-            if slot.outbox.deadline().is_some_and(|deadline| deadline <= self.now) {
-                self.give_up_slow(entry.slot);
-            } else {
-                self.call(entry.slot, |conn, cx| conn.handle_timeout(cx));
+            match slot.slowness(self.now) {
+                Some(cause) => self.give_up_slow(entry.slot, cause),
+                None => self.call(entry.slot, |conn, cx| conn.handle_timeout(cx)),
             }
         }
         self.retry_accept();

@@ -1,10 +1,14 @@
 //! The connections of one shard, in places that never move.
 
-use crate::conn::connection::Connection;
+use std::time::Instant;
+
+use crate::conn::connection::{Connection, Stage};
 use crate::conn::outbox::Outbox;
+use crate::dialect::cause::Cause;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
+use super::closes::Story;
 use super::wheel::Tick;
 
 /// Slots that are allocated together.
@@ -32,10 +36,24 @@ pub(super) struct Slot {
     pub(super) outbox: Outbox,
     pub(super) memberships: Memberships,
     pub(super) socket: Socket,
+    pub(super) story: Story,
     /// Where it stands in the wheel; 0: nowhere.
     pub(super) scheduled: Tick,
     pub(super) reading: Reading,
     pub(super) flags: Flags,
+}
+
+impl Slot {
+    /// When the client is to be called slow, if it does not read. While the closing handshake lasts
+    /// its own deadline counts: also a client that took nothing for long may find our Close in time.
+    pub(super) fn slow_at(&self) -> Option<Instant> {
+        self.outbox.deadline().filter(|_| self.conn.stage() != Stage::LastWords)
+    }
+
+    /// Why the client is to be called slow at `now`, if it is.
+    pub(super) fn slowness(&self, now: Instant) -> Option<Cause> {
+        self.outbox.slowness(now).filter(|_| self.conn.stage() != Stage::LastWords)
+    }
 }
 
 /// In which of the shard's lists a slot stands, and what was already done for it.
@@ -137,13 +155,12 @@ fn index_u32(index: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use hashbrown::HashMap;
     use proptest::prelude::*;
 
+    use super::super::closes::Registry;
     use super::*;
-    use crate::conn::connection::{Room, Stage};
+    use crate::conn::connection::Room;
     use crate::dialect::cause::Cause;
     use crate::ring::sim::{Faults, World};
     use crate::ring::{Completion, Ring, Wait};
@@ -185,10 +202,16 @@ mod tests {
             outbox: Outbox::default(),
             memberships: Memberships::default(),
             socket,
+            story: Registry::new(0, now).story(now),
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
         }
+    }
+
+    #[test]
+    fn a_connection_without_output_fits_its_place() {
+        assert!(size_of::<Place>() <= 240, "{}", size_of::<Place>());
     }
 
     #[test]

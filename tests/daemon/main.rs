@@ -12,3 +12,4 @@ mod hostile_application;
 mod hostile_frames;
 mod hostile_http;
 mod mutations;
+mod slow_clients;

@@ -17,8 +17,13 @@ use ringway::ws::receiver::Limits;
 use ringway::{conn, mail, shard};
 
 /// Every topic that clients may name; the last belongs to no namespace.
-pub(crate) const TOPICS: [&str; 9] =
-    ["s:0", "s:1", "s:2", "l:0", "l:1", "k:0", "o:0", "d:0", "z:0"];
+pub(crate) const TOPICS: [&str; 10] =
+    ["s:0", "s:1", "s:2", "l:0", "l:1", "k:0", "k:1", "o:0", "d:0", "z:0"];
+
+/// Whether a slow client may be spared all values of a topic but the newest.
+pub(crate) fn is_latest(topic: usize) -> bool {
+    TOPICS[topic].starts_with('k')
+}
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +85,7 @@ impl Plan {
                 subscriptions_max: if dice.u8(..4) == 0 { dice.usize(1..=3) } else { 100 },
                 topics_max,
                 deflate_contexts_max: dice.usize(..6),
+                closes_kept: if dice.bool() { 1000 } else { dice.usize(..3) },
                 epoch_nonce: "sim".to_owned(),
                 conn: Arc::new(connections(dice, ample_history)),
             },
@@ -120,7 +126,7 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         messages: Limits { message_bytes_max: 8192, fragments_max: 8 },
         message_timeout: seconds(10),
         close_timeout: seconds(5),
-        idle_timeout: (dice.u8(..4) == 0).then(|| seconds(60)),
+        idle_timeout: dice.bool().then(|| seconds(12)),
         control_frames: Rate::new(20, 40),
         routes: Routes { raw: true, echo: true, centrifuge: true },
         origins: vec![OriginRule { allowed: Vec::new(), any: true, missing: true }],
@@ -132,8 +138,8 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         drain: DrainNotice { code: 1012, retry_ms: 500..=20_000 },
         outbox: outbox::Settings {
             bytes_max,
-            soft_bytes_max: bytes_max / 4,
-            soft_timeout: seconds(3),
+            soft_bytes_max: if dice.u8(..4) == 0 { bytes_max / 4 } else { 100 },
+            soft_timeout: seconds(2),
             stall_timeout: seconds(6),
         },
         deflate: (dice.u8(..4) > 0).then(|| deflate::Settings {

@@ -89,7 +89,7 @@ impl Session {
     /// Ends the connection when `connect` has not come in time.
     pub(super) fn timeout(&mut self, cx: &mut Context<'_>) {
         if self.deadline().is_some_and(|deadline| cx.now >= deadline) {
-            cx.actions.push(Action::Close(Cause::Idle));
+            cx.actions.push(Action::Close(Cause::ConnectTimeout));
         }
     }
 

@@ -143,7 +143,7 @@ fn without_connect_the_client_is_stale_after_ten_seconds() {
     assert!(client.fixture.actions.is_empty());
     client.fixture.now = deadline;
     client.session.timeout(&mut client.fixture.cx());
-    assert_eq!(client.ended(), Cause::Idle);
+    assert_eq!(client.ended(), Cause::ConnectTimeout);
 
     let mut client = Client::connected(Pings::Messages);
     assert_eq!(client.session.deadline(), None);
