@@ -214,7 +214,6 @@ impl Cause {
         Self::Rate,
         Self::PositionLost,
         Self::BrokerLost,
-        Self::Broken(ProtocolError::BadDeflate),
     ];
 }
 
