@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::network::Networks;
 use crate::auth::origin::OriginRule;
 use crate::auth::rate::Rate;
 use crate::conn::outbox::Settings as OutboxSettings;
@@ -33,7 +34,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         websocket: websocket(sections.one("websocket")),
         deflate: deflate(sections.one("deflate")),
         outbox: outbox(sections.one("outbox")),
-        limits: limits(sections.one("limits")),
+        limits: limits(sections.one("limits"), violations),
         routes: Routes {
             raw: sections.one("raw").switch("enabled"),
             echo: sections.one("echo").switch("enabled"),
@@ -64,7 +65,23 @@ fn listener(settings: &Settings, violations: &mut Vec<Violation>) -> Listener {
     }
     let allowed = if any { Vec::new() } else { allowed };
     let missing = settings.switch("allow_missing_origin");
-    Listener { address, origins: OriginRule { allowed, any, missing } }
+    Listener {
+        address,
+        origins: OriginRule { allowed, any, missing },
+        connections_max: Some(settings.number("connections_max")).filter(|max| *max > 0),
+        proxy_protocol: settings.text("proxy_protocol") == "required",
+        trusted_proxies: networks(settings, "trusted_proxies", violations),
+    }
+}
+
+fn networks(settings: &Settings, name: &str, violations: &mut Vec<Violation>) -> Networks {
+    let texts = settings.texts(name);
+    Networks::parse(&texts).unwrap_or_else(|text| {
+        let problem =
+            format!("{text:?} is no network; write 10.0.0.0/8, 2001:db8::/32 or an address");
+        violations.push(settings.wrong(name, problem));
+        Networks::default()
+    })
 }
 
 fn address(settings: &Settings, text: &str, violations: &mut Vec<Violation>) -> Option<SocketAddr> {
@@ -156,10 +173,16 @@ fn outbox(settings: &Settings) -> OutboxSettings {
     }
 }
 
-fn limits(settings: &Settings) -> Limits {
+fn limits(settings: &Settings, violations: &mut Vec<Violation>) -> Limits {
+    let address_rate: u32 = settings.number("address_rate");
+    let address_burst = settings.number("address_burst");
     Limits {
         connections_max: Some(settings.number("connections_max")).filter(|n| *n > 0),
         handshakes_max: settings.number("handshakes_max"),
+        address_connections_max: Some(settings.number("address_connections_max"))
+            .filter(|max| *max > 0),
+        address_rate: (address_rate > 0).then(|| Rate::new(address_rate, address_burst)),
+        address_exempt: networks(settings, "address_exempt", violations),
         subscriptions_max: settings.number("subscriptions_max"),
         topics_max: settings.number("topics_max"),
     }

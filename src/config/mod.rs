@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::network::Networks;
 use crate::auth::origin::OriginRule;
 use crate::auth::rate::Rate;
 use crate::conn::outbox::Settings as OutboxSettings;
@@ -73,6 +74,12 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Which web pages may connect.
     pub origins: OriginRule,
+    /// Connections; `None`: no limit of its own.
+    pub connections_max: Option<usize>,
+    /// Whether every connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Whose word counts for the addresses of others.
+    pub trusted_proxies: Networks,
 }
 
 /// The operators' side.
@@ -141,12 +148,18 @@ pub struct Deflate {
 }
 
 /// How many there may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in all; `None`: what the limit of open files allows.
     pub connections_max: Option<usize>,
     /// Connections in all that have not been upgraded.
     pub handshakes_max: usize,
+    /// Connections of one address; `None`: any number.
+    pub address_connections_max: Option<u16>,
+    /// How often one address may connect; `None`: at any pace.
+    pub address_rate: Option<Rate>,
+    /// To whom the limits for addresses do not apply.
+    pub address_exempt: Networks,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
     /// Topics in all.

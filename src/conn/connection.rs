@@ -9,6 +9,7 @@ use crate::ws::close::CloseCode;
 use crate::ws::receiver::{Event, Receiver};
 
 use super::closing::{Ending, Epitaph, Verdict};
+use super::guest::Lack;
 use super::open::{Open, Read, TICKETS_MAX, reason};
 use super::upgrade::{Admission, Head, Step};
 use super::{Context, Settings};
@@ -66,8 +67,8 @@ struct LastWords {
 pub enum Room {
     /// There is.
     Free,
-    /// There is none: its request is answered with 503.
-    Full,
+    /// There is none: its request is answered with 429 or 503.
+    Full(Lack),
 }
 
 /// What the socket is to do.
@@ -189,8 +190,53 @@ impl Connection {
         std::mem::replace(&mut self.stalled, stalled)
     }
 
+    /// Why there is no room for this connection, while its request is on the way.
+    pub fn lack(&self) -> Option<Lack> {
+        match &self.phase {
+            Phase::Head(head) => head.lack(),
+            Phase::Admitting(_) | Phase::Open(_) | Phase::LastWords(_) | Phase::Over(..) => None,
+        }
+    }
+
     /// Bytes have arrived.
     pub fn receive(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
+        let input = match cx.guest.as_deref_mut() {
+            Some(guest) if guest.is_awaited() => {
+                let used = self.read_proxy_header(input, cx);
+                &mut input[used..]
+            }
+            _ => input,
+        };
+        if !input.is_empty() {
+            self.receive_own(input, cx);
+        }
+    }
+
+    /// Reads what a load balancer says before the client's own first byte; returns how much it was.
+    fn read_proxy_header(&mut self, input: &[u8], cx: &mut Context<'_>) -> usize {
+        let (Some(guest), Phase::Head(head)) = (cx.guest.as_deref_mut(), &mut self.phase) else {
+            return input.len();
+        };
+        match guest.read_header(input) {
+            Ok(used) => {
+                if !guest.is_awaited()
+                    && let Some(door) = cx.settings.doors.get(usize::from(self.listener))
+                    && let Err(lack) = guest.settle(door, &cx.settings.addresses, cx.now)
+                {
+                    head.refuse(lack);
+                }
+                used
+            }
+            Err(unheard) => {
+                cx.tally.unheard = Some(unheard);
+                self.abandon(Cause::ProxyHeader);
+                input.len()
+            }
+        }
+    }
+
+    /// The client's own bytes have arrived.
+    fn receive_own(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
         if self.carry.is_empty() {
             let used = self.consume(input, cx);
             if used < input.len() && !matches!(self.phase, Phase::Over(..)) {

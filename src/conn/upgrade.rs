@@ -19,6 +19,7 @@ use crate::ws::handshake::{self, AcceptKey, Upgrade, accept_response};
 
 use super::Context;
 use super::connection::Room;
+use super::guest::{Guest, Lack};
 use super::route::Route;
 
 /// The subprotocol that Centrifugo clients may offer for JSON.
@@ -74,6 +75,21 @@ impl Head {
         Self { scanner: HeadScanner::default(), room, deadline }
     }
 
+    /// Why there is no room for the client.
+    pub(super) fn lack(&self) -> Option<Lack> {
+        match self.room {
+            Room::Free => None,
+            Room::Full(lack) => Some(lack),
+        }
+    }
+
+    /// There is no room for the client, as it turns out.
+    pub(super) fn refuse(&mut self, lack: Lack) {
+        if self.room == Room::Free {
+            self.room = Room::Full(lack);
+        }
+    }
+
     /// Reads the head at the front of `input`, which holds all bytes received so far; returns how many
     /// were used up.
     pub(super) fn read(
@@ -107,8 +123,12 @@ impl Head {
     fn answer(&self, head: &[u8], listener: u16, cx: &mut Context<'_>) -> Result<Step, Refused> {
         let request = RequestHead::parse(head, &cx.settings.head)?;
         request.require_get()?;
-        if self.room == Room::Full {
-            return Err(UNAVAILABLE);
+        let door = cx.settings.doors.get(usize::from(listener)).ok_or(NO_ROUTE)?;
+        if let Some(lack) = self.lack() {
+            return Err(lack.into());
+        }
+        if let Some(guest) = cx.guest.as_deref_mut() {
+            guest.hear(&request, door, &cx.settings.addresses, cx.now)?;
         }
         let path = request.target().path();
         let route = cx.settings.routes.find(path).ok_or(NO_ROUTE)?;
@@ -125,8 +145,8 @@ impl Head {
             explanation: refusal.explanation(),
         })?;
         let host = request.header("Host").unwrap_or_default();
-        let rule = cx.settings.origins.get(usize::from(listener));
-        if !rule.is_some_and(|rule| rule.admits(request.headers("Origin"), host)) {
+        let scheme = cx.guest.as_deref().and_then(Guest::scheme).unwrap_or(door.scheme);
+        if !door.origins.admits(request.headers("Origin"), host, scheme) {
             return Err(BAD_ORIGIN);
         }
         match route {
@@ -266,6 +286,12 @@ pub(super) const REASONS: &[&str] = &[
 impl From<HeadError> for Refused {
     fn from(error: HeadError) -> Self {
         Self { status: error.status(), reason: error.reason(), explanation: error.explanation() }
+    }
+}
+
+impl From<Lack> for Refused {
+    fn from(lack: Lack) -> Self {
+        Self { status: lack.status(), reason: lack.reason(), explanation: lack.explanation() }
     }
 }
 

@@ -126,6 +126,8 @@ causes! {
     TlsFailed "tls_failed" Server, Nothing, Nothing;
     /// The TLS handshake took too long.
     TlsTimeout "tls_timeout" Server, Nothing, Nothing;
+    /// What came first is no header of the PROXY protocol, or comes from nobody who may send one.
+    ProxyHeader "proxy_header" Server, Nothing, Nothing;
     /// The request head took too long.
     HeadTimeout "head_timeout" Server, Nothing, Nothing;
     /// The request was answered with an HTTP error.

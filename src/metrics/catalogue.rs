@@ -179,6 +179,8 @@ catalogue! {
             "Accepted connections that ended before they were upgraded, each counted once."
         HandshakeRefused "handshake_refused_total" Count ["status" "reason"]
             "Requests that were answered with an HTTP error instead of an upgrade."
+        ConnectionsRefused "connections_refused_total" Count ["reason"]
+            "Connections that were closed before anything of their request was heard."
         MessagesReceived "messages_received_total" Count ["protocol"]
             "WebSocket messages received whole."
         MessagesSent "messages_sent_total" Count ["protocol"]

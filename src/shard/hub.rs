@@ -143,11 +143,11 @@ impl<R: Ring> Shard<R> {
         let published = match conn.namespaces.of(&topic) {
             Some(namespace) => {
                 let publication = self.homes.publish(draft, namespace, self.now);
-                publication.map(|publication| (publication, namespace.mode)).map_err(refused)
+                publication.map(|publication| (publication, namespace)).map_err(refused)
             }
             None => Err(Refused::UnknownNamespace),
         };
-        let (publication, mode) = match published {
+        let (publication, namespace) = match published {
             Ok(published) => published,
             Err(why) => {
                 if let Some(asker) = asker {
@@ -161,13 +161,12 @@ impl<R: Ring> Shard<R> {
         let mut ack = asker.map(|asker| (asker, position));
         let interests = self.homes.interests(&topic);
         if !interests.is_empty() {
-            let may_compress = conn.namespaces.of(&topic).is_some_and(|n| n.compress);
             let compression =
-                if may_compress { Compression::Allowed } else { Compression::Forbidden };
+                if namespace.compress { Compression::Allowed } else { Compression::Forbidden };
             let is_wanted = |form| interests.iter().any(|i| i.grants[usize::from(form)] > 0);
             let Desk { codec, scratch, .. } = &mut self.desk;
             let forms = variant::encode_all(&publication, is_wanted, compression, codec, scratch);
-            let encoded = Arc::new(Encoded { topic, mode, forms });
+            let encoded = Arc::new(Encoded { topic, mode: namespace.mode, forms });
             for interest in interests {
                 let ack = ack.take_if(|(asker, _)| asker.node == interest.node);
                 let encoded = Arc::clone(&encoded);

@@ -35,6 +35,9 @@ impl<R: Ring> Shard<R> {
             let status = HttpStatusLabel::of(status.code());
             numbers.handshake_refused(status, RefusalReason::of(reason));
         }
+        if let Some(unheard) = tally.unheard {
+            numbers.connection_refused(unheard);
+        }
         if let Some(code) = tally.close_sent {
             numbers.close_sent(CloseCodeLabel::of(code));
         }

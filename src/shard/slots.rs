@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::conn::connection::{Connection, Stage};
+use crate::conn::guest::Guest;
 use crate::conn::outbox::Outbox;
 use crate::dialect::cause::Cause;
 use crate::ring::{Socket, Token};
@@ -35,6 +36,8 @@ pub(super) struct Slot {
     pub(super) conn: Connection,
     pub(super) outbox: Outbox,
     pub(super) memberships: Memberships,
+    /// Who it comes from, where somebody has to know.
+    pub(super) guest: Option<Box<Guest>>,
     pub(super) socket: Socket,
     pub(super) story: Story,
     /// Where it stands in the wheel; 0: nowhere.
@@ -69,6 +72,8 @@ pub(super) struct Flags {
     pub(super) shut: bool,
     /// The ring was told to close the socket.
     pub(super) closing: bool,
+    /// It has no seat: there was no room, and it only waits to be told so.
+    pub(super) turned_away: bool,
 }
 
 #[derive(Debug)]
@@ -201,6 +206,7 @@ mod tests {
             conn: Connection::new(0, Room::Free, now, &settings),
             outbox: Outbox::default(),
             memberships: Memberships::default(),
+            guest: None,
             socket,
             story: Registry::new(0, now).story(now),
             scheduled: 0,
@@ -210,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_without_output_fits_its_place() {
-        assert!(size_of::<Place>() <= 240, "{}", size_of::<Place>());
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Place>() <= 248, "{}", size_of::<Place>());
     }
 
     #[test]

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ringway::auth::origin::OriginRule;
+use ringway::auth::crowd::{Crowd, Seats};
+use ringway::auth::network::Networks;
+use ringway::auth::origin::{OriginRule, Scheme};
 use ringway::auth::rate::Rate;
+use ringway::conn::guest::{AddressLimits, Door};
 use ringway::conn::outbox;
 use ringway::conn::route::Routes;
 use ringway::dialect::cause::DrainNotice;
@@ -80,12 +83,14 @@ impl Plan {
             finish,
             shard: shard::Settings {
                 shards,
-                connections_max,
+                seats: Arc::new(Seats::new(connections_max)),
+                listener_seats: vec![dice.bool().then(|| Arc::new(Seats::new(dice.usize(2..40))))],
+                turned_away_max: dice.usize(0..4),
                 handshakes_max: if dice.u8(..8) == 0 { 2 } else { 1000 },
                 subscriptions_max: if dice.u8(..4) == 0 { dice.usize(1..=3) } else { 100 },
                 topics_max,
-                deflate_contexts_max: dice.usize(..6),
                 closes_kept: if dice.bool() { 1000 } else { dice.usize(..3) },
+                deflate_contexts_max: dice.usize(..6),
                 epoch_nonce: "sim".to_owned(),
                 conn: Arc::new(connections(dice, ample_history)),
             },
@@ -129,7 +134,13 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         idle_timeout: dice.bool().then(|| seconds(12)),
         control_frames: Rate::new(20, 40),
         routes: Routes { raw: true, echo: true, centrifuge: true },
-        origins: vec![OriginRule { allowed: Vec::new(), any: true, missing: true }],
+        doors: vec![Door {
+            origins: OriginRule { allowed: Vec::new(), any: true, missing: true },
+            scheme: Scheme::Http,
+            proxy_protocol: false,
+            trusted: Networks::default(),
+        }],
+        addresses: addresses(dice),
         dialect: dialect::Settings {
             ping,
             centrifuge: centrifuge::Settings { ping, connect_timeout: seconds(10) },
@@ -149,6 +160,13 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         }),
         page: None,
     }
+}
+
+/// Every model client has the same address.
+fn addresses(dice: &mut Rng) -> AddressLimits {
+    let max = dice.u16(1..30);
+    let crowd = (dice.u8(..4) == 0).then(|| Arc::new(Crowd::new(max, 1)));
+    AddressLimits { crowd, ..AddressLimits::default() }
 }
 
 fn namespaces(dice: &mut Rng, ample_history: bool) -> Namespaces {

@@ -456,6 +456,11 @@ impl Stage {
             self.check_rest(node);
         }
         assert_eq!(self.world.open_sockets(), 0, "a descriptor was leaked");
+        let seats = self.plan.shard.listener_seats.iter().flatten();
+        let seats = seats.chain([&self.plan.shard.seats]);
+        assert!(seats.map(|seats| seats.taken()).all(|taken| taken == 0), "a seat is left taken");
+        let crowd = self.plan.shard.conn.addresses.crowd.as_ref();
+        assert_eq!(crowd.map_or(0, |crowd| crowd.taken()), 0, "an address is left counted");
         let drains = self.plan.finish != Finish::Leave;
         assert!(drains || self.control.is_settled(), "a call of the API was not answered");
     }
