@@ -26,7 +26,7 @@ const ROOMS: [(&str, &str); 15] = [
     ("conn", "http1 ws topic dialect auth"),
     ("broker", "topic mail"),
     ("hooks", "auth mail"),
-    ("shard", "ring conn dialect topic mail metrics"),
+    ("shard", "ring conn dialect topic auth mail metrics"),
     ("api", "topic mail broker auth metrics"),
     ("config", "types of all rooms"),
     ("daemon", "everything"),

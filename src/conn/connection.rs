@@ -9,6 +9,7 @@ use crate::ws::close::CloseCode;
 use crate::ws::receiver::{Event, Receiver};
 
 use super::closing::{Ending, Epitaph, Verdict};
+use super::guest::Lack;
 use super::open::{Open, Read, TICKETS_MAX, reason};
 use super::upgrade::{Admission, Head, Step};
 use super::{Context, Settings};
@@ -66,8 +67,8 @@ struct LastWords {
 pub enum Room {
     /// There is.
     Free,
-    /// There is none: its request is answered with 503.
-    Full,
+    /// There is none: its request is answered with 429 or 503.
+    Full(Lack),
 }
 
 /// What the socket is to do.
@@ -127,6 +128,15 @@ impl Connection {
         }
     }
 
+    /// Whether the client may refer to its earlier messages, for which memory is kept.
+    pub fn keeps_context(&self) -> bool {
+        match &self.phase {
+            Phase::Open(open) => open.keeps_context(),
+            Phase::Admitting(admission) => admission.keeps_context(),
+            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(..) => false,
+        }
+    }
+
     /// By which listener it came.
     pub fn listener(&self) -> u16 {
         self.listener
@@ -180,8 +190,53 @@ impl Connection {
         std::mem::replace(&mut self.stalled, stalled)
     }
 
+    /// Why there is no room for this connection, while its request is on the way.
+    pub fn lack(&self) -> Option<Lack> {
+        match &self.phase {
+            Phase::Head(head) => head.lack(),
+            Phase::Admitting(_) | Phase::Open(_) | Phase::LastWords(_) | Phase::Over(..) => None,
+        }
+    }
+
     /// Bytes have arrived.
     pub fn receive(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
+        let input = match cx.guest.as_deref_mut() {
+            Some(guest) if guest.is_awaited() => {
+                let used = self.read_proxy_header(input, cx);
+                &mut input[used..]
+            }
+            _ => input,
+        };
+        if !input.is_empty() {
+            self.receive_own(input, cx);
+        }
+    }
+
+    /// Reads what a load balancer says before the client's own first byte; returns how much it was.
+    fn read_proxy_header(&mut self, input: &[u8], cx: &mut Context<'_>) -> usize {
+        let (Some(guest), Phase::Head(head)) = (cx.guest.as_deref_mut(), &mut self.phase) else {
+            return input.len();
+        };
+        match guest.read_header(input) {
+            Ok(used) => {
+                if !guest.is_awaited()
+                    && let Some(door) = cx.settings.doors.get(usize::from(self.listener))
+                    && let Err(lack) = guest.settle(door, &cx.settings.addresses, cx.now)
+                {
+                    head.refuse(lack);
+                }
+                used
+            }
+            Err(unheard) => {
+                cx.tally.unheard = Some(unheard);
+                self.abandon(Cause::ProxyHeader);
+                input.len()
+            }
+        }
+    }
+
+    /// The client's own bytes have arrived.
+    fn receive_own(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
         if self.carry.is_empty() {
             let used = self.consume(input, cx);
             if used < input.len() && !matches!(self.phase, Phase::Over(..)) {
@@ -249,7 +304,7 @@ impl Connection {
         self.settle_carry(cx);
     }
 
-    /// The peer reads again: what was refused by the socket has gone out.
+    /// The peer reads again: frames can be sent now that the socket had no room for.
     pub fn unblocked(&mut self, cx: &mut Context<'_>) {
         if let Phase::Open(open) = &mut self.phase {
             open.unblocked(cx);
@@ -331,6 +386,7 @@ impl Connection {
     pub fn crash(&mut self, cx: &mut Context<'_>) {
         self.ending.begin(Cause::Internal);
         self.carry = Vec::new();
+        cx.tally.control_bytes = 0;
         // Nothing can be said behind an upgrade or a Close that was not sent.
         let is_cut = cx.tally.opened.is_some() || cx.tally.close_sent.take().is_some();
         self.phase = match self.protocol {
@@ -387,10 +443,10 @@ impl Connection {
                 self.pending += 1;
                 self.phase = Phase::Admitting(admission);
             }
-            Step::Open(session) => {
+            Step::Open(session, peer) => {
                 self.protocol = Some(session.protocol());
                 cx.tally.opened = self.protocol;
-                self.phase = Phase::Open(Open::new(session, cx));
+                self.phase = Phase::Open(Open::new(session, peer, cx));
             }
         }
         used
@@ -401,10 +457,10 @@ impl Connection {
         let phase = std::mem::replace(&mut self.phase, over);
         let Phase::Admitting(admission) = phase else { return };
         self.phase = match admission.answered(answer, cx) {
-            Some(session) => {
+            Some((session, peer)) => {
                 self.protocol = Some(session.protocol());
                 cx.tally.opened = self.protocol;
-                Phase::Open(Open::new(session, cx))
+                Phase::Open(Open::new(session, peer, cx))
             }
             None => {
                 self.ending.begin(Cause::Refused);

@@ -164,8 +164,11 @@ impl Crew<'_> {
         listeners: Vec<Vec<OwnedFd>>,
         reports: &UnboundedSender<Report>,
     ) -> Result<Vec<Reader<Labels>>, Failure> {
-        let conn = Arc::new(settings::of_connections(self.config));
+        let now = Instant::now().into_std();
+        let conn = Arc::new(settings::of_connections(self.config, self.shards, now));
         let nonce = format!("{:x}.", fastrand::u64(..));
+        let shard =
+            settings::of_shards(self.config, self.shards, self.connections_max, nonce, conn);
         let mut readers = Vec::with_capacity(self.shards);
         for (node, (post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
             let (numbers, reader) = metrics::shard();
@@ -178,13 +181,7 @@ impl Crew<'_> {
                 wakes: Arc::clone(self.wakes),
                 post,
                 numbers,
-                settings: settings::of_shard(
-                    self.config,
-                    self.shards,
-                    self.connections_max,
-                    nonce.clone(),
-                    Arc::clone(&conn),
-                ),
+                settings: shard.clone(),
             };
             threads::spawn(job, reports.clone())?;
         }

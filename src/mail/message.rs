@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::topic::history::{HistoryQuery, Recovery};
 use crate::topic::home::{Draft, FORMS_MAX};
 use crate::topic::name::TopicName;
+use crate::topic::namespace::Mode;
 use crate::topic::publication::{Position, Publication};
 
 use super::close::{Closes, Filter};
@@ -105,6 +106,8 @@ pub enum Request {
 pub struct Encoded {
     /// Where it was published.
     pub topic: TopicName,
+    /// How the topic treats its past.
+    pub mode: Mode,
     /// Complete frames, by form; `None`: nobody wants it.
     pub forms: [Option<Bytes>; FORMS_MAX],
 }

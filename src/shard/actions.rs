@@ -118,6 +118,7 @@ impl<R: Ring> Shard<R> {
         let Some(id) = self.topics.id(topic) else { return };
         let Some(slot) = self.slots.at_mut(index) else { return };
         if let Some(membership) = slot.memberships.remove(id) {
+            slot.outbox.forget(id);
             self.drop_membership(membership);
         }
     }

@@ -15,6 +15,10 @@ pub struct Audit {
     pub connections: usize,
     /// Connections that are not upgraded yet.
     pub handshaking: usize,
+    /// Connections for which there was no room.
+    pub turned_away: usize,
+    /// Accepted connections that nobody has looked at yet.
+    pub newcomers: usize,
     /// Bytes queued for clients.
     pub outbox_bytes: usize,
     /// Connections whose socket is full.
@@ -35,6 +39,8 @@ pub struct Audit {
     pub estates: usize,
     /// Ends that were seen, written down and held, by kind.
     pub books: [Book; 3],
+    /// Clients that keep a context of compression.
+    pub deflate_contexts: usize,
     /// What is wrong; empty unless there is a bug.
     pub faults: Vec<String>,
 }
@@ -48,6 +54,7 @@ impl<R: Ring> Shard<R> {
             topics: self.topics.len(),
             homes: self.homes.len(),
             sends: self.flush.len(),
+            newcomers: self.newcomers.len(),
             outgoing: self.outgoing.iter().map(std::collections::VecDeque::len).sum(),
             estates: self.closes.estates(),
             books: self.closes.books(),
@@ -60,9 +67,11 @@ impl<R: Ring> Shard<R> {
         for (name, counted, found) in [
             ("connections", self.slots.len(), audit.connections),
             ("handshaking", self.handshaking, audit.handshaking),
+            ("turned away", self.turned_away, audit.turned_away),
             ("subscribers", self.topics.subscribers(), audit.joined),
             ("expected subscribers", self.topics.expected(), audit.pending),
             ("leases", self.ring.leases_out(), 0),
+            ("contexts", self.desk.codec.contexts(), audit.deflate_contexts),
         ] {
             if counted != found {
                 audit.faults.push(format!("{name}: {counted} counted, {found} found"));
@@ -85,8 +94,10 @@ impl<R: Ring> Shard<R> {
     fn audit_slot(&self, index: u32, slot: &Slot, audit: &mut Audit) {
         audit.connections += 1;
         audit.handshaking += usize::from(slot.conn.protocol().is_none());
+        audit.turned_away += usize::from(slot.flags.turned_away);
         audit.outbox_bytes += slot.outbox.bytes();
         audit.backlogs += usize::from(slot.outbox.is_backlogged());
+        audit.deflate_contexts += usize::from(slot.conn.keeps_context());
         for membership in slot.memberships.as_slice() {
             match membership.state {
                 MembershipState::Pending(_) => audit.pending += 1,

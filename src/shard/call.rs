@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::outbox::{Piece, Pushed, arena_range};
-use crate::conn::{self};
+use crate::conn::{self, Tally};
 use crate::dialect::cause::Cause;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Lease, Ring, Token};
@@ -19,14 +19,15 @@ fn guarded(
     run: impl FnOnce(&mut Connection, &mut conn::Context<'_>),
 ) -> bool {
     let start = desk.arena.len();
-    let mut cx = desk.context(slot.outbox.is_backlogged());
+    let guest = slot.guest.as_deref_mut();
+    let mut cx = desk.context(guest, slot.outbox.is_backlogged());
     let conn = &mut slot.conn;
     if catch_unwind(AssertUnwindSafe(|| run(conn, &mut cx))).is_ok() {
         return true;
     }
     desk.arena.truncate(start);
     desk.actions.clear();
-    conn.crash(&mut desk.context(false));
+    conn.crash(&mut desk.context(None, false));
     false
 }
 
@@ -63,16 +64,17 @@ impl<R: Ring> Shard<R> {
         if !whole {
             self.numbers.count(Counter::Panics, 1);
         }
+        self.notice_lack(token.slot);
         self.settle(token.slot, start);
     }
 
     /// Does what a connection has asked for in a call, which wrote to the arena from `start` on.
     fn settle(&mut self, index: u32, start: usize) {
         let end = self.desk.arena.len();
-        if end > start {
-            self.push(index, Piece::Turn(arena_range(start, end)));
-        }
         let tally = std::mem::take(&mut self.desk.tally);
+        if end > start {
+            self.push(index, Piece::Turn(arena_range(start, end)), &tally);
+        }
         let protocol = self.slots.at_mut(index).and_then(|slot| {
             slot.story.note(&tally);
             slot.conn.protocol()
@@ -84,11 +86,16 @@ impl<R: Ring> Shard<R> {
         self.review(index);
     }
 
-    /// Queues whole frames for a connection.
-    fn push(&mut self, index: u32, piece: Piece) {
+    /// Queues whole frames for a connection, written in a call with this tally.
+    fn push(&mut self, index: u32, piece: Piece, tally: &Tally) {
         let Some(slot) = self.slots.at_mut(index) else { return };
         let len = piece.len();
-        let pushed = slot.outbox.push(piece, &self.desk.arena, &self.desk.settings.outbox);
+        let (arena, settings) = (&self.desk.arena, &self.desk.settings.outbox);
+        let pushed = if tally.control_bytes == len {
+            slot.outbox.push_control(piece, arena)
+        } else {
+            slot.outbox.push(piece, arena, settings)
+        };
         self.note_queued(len, 1);
         self.watch(index, pushed);
     }
@@ -164,11 +171,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let deadline = slot.conn.deadline(&self.desk.settings);
-        let deadline = match (deadline, slot.outbox.deadline()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = deadline.into_iter().chain(slot.slow_at()).min() {
             slot.scheduled = self.wheel.schedule(index, deadline, slot.scheduled);
         }
     }

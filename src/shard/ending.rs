@@ -82,7 +82,8 @@ impl<R: Ring> Shard<R> {
 
     /// The socket is closed and nothing of it is in flight: the slot is free.
     pub(super) fn closed(&mut self, token: Token) {
-        let Some(slot) = self.slots.remove(token) else { return };
+        let Some(mut slot) = self.slots.remove(token) else { return };
+        self.leave_seat(&mut slot);
         self.hurry_accept();
         let verdict = slot.conn.verdict();
         match slot.conn.protocol() {

@@ -1,7 +1,11 @@
 //! The connections of one shard, in places that never move.
 
-use crate::conn::connection::Connection;
+use std::time::Instant;
+
+use crate::conn::connection::{Connection, Stage};
+use crate::conn::guest::Guest;
 use crate::conn::outbox::Outbox;
+use crate::dialect::cause::Cause;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
@@ -32,12 +36,27 @@ pub(super) struct Slot {
     pub(super) conn: Connection,
     pub(super) outbox: Outbox,
     pub(super) memberships: Memberships,
+    /// Who it comes from, where somebody has to know.
+    pub(super) guest: Option<Box<Guest>>,
     pub(super) socket: Socket,
     pub(super) story: Story,
     /// Where it stands in the wheel; 0: nowhere.
     pub(super) scheduled: Tick,
     pub(super) reading: Reading,
     pub(super) flags: Flags,
+}
+
+impl Slot {
+    /// When the client is to be called slow, if it does not read. While the closing handshake lasts
+    /// its own deadline counts: also a client that took nothing for long may find our Close in time.
+    pub(super) fn slow_at(&self) -> Option<Instant> {
+        self.outbox.deadline().filter(|_| self.conn.stage() != Stage::LastWords)
+    }
+
+    /// Why the client is to be called slow at `now`, if it is.
+    pub(super) fn slowness(&self, now: Instant) -> Option<Cause> {
+        self.outbox.slowness(now).filter(|_| self.conn.stage() != Stage::LastWords)
+    }
 }
 
 /// In which of the shard's lists a slot stands, and what was already done for it.
@@ -53,6 +72,8 @@ pub(super) struct Flags {
     pub(super) shut: bool,
     /// The ring was told to close the socket.
     pub(super) closing: bool,
+    /// It has no seat: there was no room, and it only waits to be told so.
+    pub(super) turned_away: bool,
 }
 
 #[derive(Debug)]
@@ -139,14 +160,12 @@ fn index_u32(index: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use hashbrown::HashMap;
     use proptest::prelude::*;
 
     use super::super::closes::Registry;
     use super::*;
-    use crate::conn::connection::{Room, Stage};
+    use crate::conn::connection::Room;
     use crate::dialect::cause::Cause;
     use crate::ring::sim::{Faults, World};
     use crate::ring::{Completion, Ring, Wait};
@@ -187,6 +206,7 @@ mod tests {
             conn: Connection::new(0, Room::Free, now, &settings),
             outbox: Outbox::default(),
             memberships: Memberships::default(),
+            guest: None,
             socket,
             story: Registry::new(0, now).story(now),
             scheduled: 0,
@@ -196,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_without_output_fits_its_place() {
-        assert!(size_of::<Place>() <= 240, "{}", size_of::<Place>());
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Place>() <= 248, "{}", size_of::<Place>());
     }
 
     #[test]

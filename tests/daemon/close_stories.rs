@@ -272,7 +272,8 @@ fn every_cause_that_can_be_reached_from_outside_has_its_story() {
 
 /// Causes to which other tests of this folder lead, each with its story.
 fn told_elsewhere() -> impl Iterator<Item = String> {
-    let others = ["slow_full", "slow_behind", "slow_stalled", "disconnected", "drain"];
+    let others =
+        ["slow_full", "slow_behind", "slow_stalled", "disconnected", "drain", "proxy_header"];
     others.into_iter().map(str::to_owned)
 }
 
@@ -331,6 +332,32 @@ fn unopened(gateway: &Gateway) {
 
 fn ends_of(causes: [&str; 5]) -> crate::gateway::metrics::Family {
     family(causes.map(|cause| (cause, 1)))
+}
+
+#[test]
+fn behind_a_proxy_the_client_is_told_and_so_is_the_proxy() {
+    let clients = free_address();
+    let text = format!(
+        "[[listener]]\naddress = \"{clients}\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
+         proxy_protocol = \"required\"\n"
+    );
+    let gateway = Gateway::start_with(&text, clients, &[]);
+    let mut client = gateway.connect();
+    let proxy = client.address().to_string();
+    client.send(b"PROXY TCP4 203.0.113.9 198.51.100.1 5000 443\r\n");
+    client.upgrade("/echo");
+    client.reset();
+    let told = gateway.await_close("reset");
+    assert_eq!((&told["address"], &told["proxy"]), (&json!("203.0.113.9"), &json!(proxy)));
+
+    let mut stranger = gateway.connect();
+    let address = stranger.address().to_string();
+    stranger.send(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(matches!(stranger.drain(), Next::Fin | Next::Reset));
+    let told = gateway.await_close("proxy_header");
+    assert_eq!((&told["address"], &told["proxy"]), (&json!(address), &Value::Null));
+    assert_eq!((&told["kind"], &told["code"]), (&json!("unopened"), &Value::Null));
+    gateway.finish();
 }
 
 #[test]

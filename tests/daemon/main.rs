@@ -4,6 +4,8 @@
 //! `RINGWAY_TEST_DISABLE=all` runs it without the optional features of the kernel,
 //! `RINGWAY_MUTATIONS=200000` sets how many broken inputs are tried, `RINGWAY_SEED` which ones.
 
+mod admission_limits;
+mod admission_proxies;
 mod close_stories;
 mod closes;
 mod config_errors;
@@ -13,3 +15,4 @@ mod hostile_application;
 mod hostile_frames;
 mod hostile_http;
 mod mutations;
+mod slow_clients;

@@ -48,6 +48,8 @@ pub(crate) struct Sights {
     /// Requests and publications that found a lane full.
     lanes_full: u64,
     short_sends: u64,
+    /// Values whose places newer ones took.
+    conflated: u64,
     /// Ends by cause.
     ends: BTreeMap<&'static str, u64>,
 }
@@ -88,6 +90,7 @@ impl Sights {
         self.lost += other.lost;
         self.lanes_full += other.lanes_full;
         self.short_sends += other.short_sends;
+        self.conflated += other.conflated;
         for (cause, count) in &other.ends {
             *self.ends.entry(cause).or_default() += count;
         }
@@ -97,7 +100,8 @@ impl Sights {
     pub(crate) fn assert_not_dull(&self, seeds: u64) {
         assert!(self.clients >= seeds && self.deliveries >= 10 * seeds, "{self:?}");
         if seeds >= 256 {
-            let counts = [self.recovered, self.lost, self.lanes_full, self.short_sends];
+            let counts =
+                [self.recovered, self.lost, self.lanes_full, self.short_sends, self.conflated];
             assert!(counts.iter().all(|&count| count > 5), "{self:?}");
             assert!(CAUSES.iter().all(|cause| self.ends.contains_key(cause)), "{self:?}");
         }
@@ -179,6 +183,7 @@ impl Stage {
             lost: self.truth.lost,
             lanes_full: count(Counter::LanesFull),
             short_sends: count(Counter::SendsShort),
+            conflated: count(Counter::Conflated),
             ends,
         }
     }
@@ -379,6 +384,7 @@ impl Stage {
     /// One more publication for each topic; it reaches every subscriber, and nothing is open.
     fn probe(&mut self) {
         note!("probing");
+        self.assert_newest_known();
         let probes: Vec<usize> = (0..TOPICS.len() - 1)
             .map(|topic| self.control.publish(topic, &mut self.truth))
             .collect();
@@ -404,6 +410,18 @@ impl Stage {
             let counted = self.control.census.get(*name).copied().unwrap_or(0);
             let found = subscribers.get(&topic).copied().unwrap_or(0);
             assert_eq!(counted, found, "subscribers of {name}: {counted} counted, {found} found");
+        }
+    }
+
+    /// Whatever slow clients were spared, the newest publication of a topic has come to all that have
+    /// heard any.
+    fn assert_newest_known(&self) {
+        for client in self.clients.iter().filter(|client| client.is_open()) {
+            for (topic, id) in client.newest() {
+                let Some(witness) = self.truth.witnesses.get(&topic) else { continue };
+                let (uid, name) = (client.uid, TOPICS[topic]);
+                assert_eq!(witness.order.last(), Some(&id), "client {uid}: the newest of {name}");
+            }
         }
     }
 
@@ -438,6 +456,11 @@ impl Stage {
             self.check_rest(node);
         }
         assert_eq!(self.world.open_sockets(), 0, "a descriptor was leaked");
+        let seats = self.plan.shard.listener_seats.iter().flatten();
+        let seats = seats.chain([&self.plan.shard.seats]);
+        assert!(seats.map(|seats| seats.taken()).all(|taken| taken == 0), "a seat is left taken");
+        let crowd = self.plan.shard.conn.addresses.crowd.as_ref();
+        assert_eq!(crowd.map_or(0, |crowd| crowd.taken()), 0, "an address is left counted");
         let drains = self.plan.finish != Finish::Leave;
         assert!(drains || self.control.is_settled(), "a call of the API was not answered");
     }
