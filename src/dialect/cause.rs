@@ -216,7 +216,6 @@ impl Cause {
         Self::Rate,
         Self::PositionLost,
         Self::BrokerLost,
-        Self::Broken(ProtocolError::BadDeflate),
     ];
 }
 
