@@ -12,6 +12,7 @@ mod config_errors;
 mod counting;
 mod gateway;
 mod hostile_application;
+mod hostile_deflate;
 mod hostile_frames;
 mod hostile_http;
 mod mutations;
