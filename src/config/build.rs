@@ -14,7 +14,7 @@ use crate::topic::namespace::{Mode, Namespace, PublishRight};
 use super::reader::{Sections, Settings};
 use super::violation::Violation;
 use super::{ApiAccess, ApiKey, Centrifuge, Config, Drain, Http, Limits, Listener, Log, LogFormat};
-use super::{Operator, Ring, Routes, Socket, Websocket};
+use super::{Operator, Ring, Routes, Socket, Websocket, tls};
 
 /// Shorter keys can be guessed.
 const API_KEY_CHARS_MIN: usize = 16;
@@ -27,6 +27,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         shards: Some(top.number("shards")).filter(|n| *n > 0),
         pin_threads: top.switch("pin_threads"),
         listeners: sections.all("listener").iter().map(|s| listener(s, violations)).collect(),
+        tls: tls::build(sections, violations),
         operator: operator(sections.one("operator"), violations),
         http: http(sections.one("http")),
         websocket: websocket(sections.one("websocket")),
@@ -61,7 +62,8 @@ fn listener(settings: &Settings, violations: &mut Vec<Violation>) -> Listener {
     }
     let allowed = if any { Vec::new() } else { allowed };
     let missing = settings.switch("allow_missing_origin");
-    Listener { address, origins: OriginRule { allowed, any, missing } }
+    let tls = tls::client_auth(settings, violations);
+    Listener { address, origins: OriginRule { allowed, any, missing }, tls }
 }
 
 fn address(settings: &Settings, text: &str, violations: &mut Vec<Violation>) -> Option<SocketAddr> {
@@ -99,7 +101,8 @@ fn operator(settings: &Settings, violations: &mut Vec<Violation>) -> Operator {
             ApiAccess::Key(ApiKey(key))
         }
     };
-    Operator { address, api, body_bytes_max: settings.number("body_bytes_max") }
+    let tls = tls::client_auth(settings, violations);
+    Operator { address, api, tls, body_bytes_max: settings.number("body_bytes_max") }
 }
 
 fn http(settings: &Settings) -> Http {

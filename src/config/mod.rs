@@ -19,6 +19,7 @@ mod conflict;
 pub mod keys;
 mod quantity;
 mod reader;
+pub mod tls;
 mod tree;
 pub mod violation;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub pin_threads: bool,
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
+    /// TLS of those listeners that have it.
+    pub tls: tls::Tls,
     /// The operators' side.
     pub operator: Operator,
     /// Request heads.
@@ -68,6 +71,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Which web pages may connect.
     pub origins: OriginRule,
+    /// What is asked of clients in the TLS handshake; `None`: there is no TLS.
+    pub tls: Option<tls::ClientAuth>,
 }
 
 /// The operators' side.
@@ -77,6 +82,8 @@ pub struct Operator {
     pub address: Option<SocketAddr>,
     /// Who may call the server API.
     pub api: ApiAccess,
+    /// What is asked of callers in the TLS handshake; `None`: there is no TLS.
+    pub tls: Option<tls::ClientAuth>,
     /// Most bytes in the body of a request.
     pub body_bytes_max: usize,
 }

@@ -100,7 +100,9 @@ impl Ending {
         let cause = self.cause.unwrap_or(Cause::ClientGone);
         let initiator = match cause {
             Cause::ClientClose => Initiator::Client,
-            Cause::ClientGone | Cause::Reset => Initiator::Transport,
+            Cause::ClientGone | Cause::Reset | Cause::TlsAlert | Cause::TlsTruncated => {
+                Initiator::Transport
+            }
             _ => Initiator::Server,
         };
         let code = match (self.failed, self.received, self.sent) {

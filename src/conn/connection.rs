@@ -32,8 +32,8 @@ pub struct Connection {
     pending: u16,
     /// The hub takes no questions for now.
     stalled: bool,
-    /// The peer has sent FIN behind the carried bytes.
-    fin: bool,
+    /// The peer sends nothing behind the carried bytes; why that ends the connection.
+    fin: Option<Cause>,
     /// By which listener it came.
     listener: u16,
 }
@@ -99,7 +99,7 @@ impl Connection {
             carry: Vec::new(),
             pending: 0,
             stalled: false,
-            fin: false,
+            fin: None,
             listener,
         }
     }
@@ -154,6 +154,13 @@ impl Connection {
             Phase::Open(open) => Some(open.deadline(settings)),
             Phase::LastWords(last) => Some(last.deadline),
             Phase::Over(_) => None,
+        }
+    }
+
+    /// Until when the request head is awaited, unless it is there.
+    pub fn set_head_deadline(&mut self, deadline: Instant) {
+        if let Phase::Head(head) = &mut self.phase {
+            head.deadline = deadline;
         }
     }
 
@@ -236,9 +243,10 @@ impl Connection {
         }
     }
 
-    /// The peer has sent FIN. Messages that came before it are handled first.
-    pub fn handle_fin(&mut self) {
-        self.fin = true;
+    /// The peer has sent FIN, or said otherwise that nothing more comes; the connection ends for
+    /// `cause` if nothing has ended it before. Messages that came before are handled first.
+    pub fn handle_fin(&mut self, cause: Cause) {
+        self.fin.get_or_insert(cause);
         self.settle_fin();
     }
 
@@ -253,8 +261,11 @@ impl Connection {
 
     fn settle_fin(&mut self) {
         let unread = matches!(self.phase, Phase::Open(_)) && !self.carry.is_empty();
-        if self.fin && !unread && !matches!(self.phase, Phase::Over(_)) {
-            self.ending.begin(Cause::ClientGone);
+        if let Some(cause) = self.fin
+            && !unread
+            && !matches!(self.phase, Phase::Over(_))
+        {
+            self.ending.begin(cause);
             self.phase = Phase::Over(Leave::Fin);
         }
     }
@@ -264,6 +275,16 @@ impl Connection {
         if !matches!(self.phase, Phase::Over(_)) {
             self.ending.begin(Cause::Reset);
             self.phase = Phase::Over(Leave::Reset);
+        }
+    }
+
+    /// The bytes of the peer cannot be trusted any more, nor can we say anything to it; what it still
+    /// sends is thrown away.
+    pub fn fail_transport(&mut self, cause: Cause, cx: &mut Context<'_>) {
+        if !matches!(self.phase, Phase::Over(_)) {
+            self.ending.begin(cause);
+            self.carry = Vec::new();
+            self.phase = self.last_words(None, cx);
         }
     }
 

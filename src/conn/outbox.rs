@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::tls::session::Tls;
+
 /// Limits of what one client may leave unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -63,6 +65,25 @@ impl Piece {
         match self {
             Self::Turn(_) => Bytes::copy_from_slice(&self.bytes(arena)[start..]),
             Self::Frame(frame) => frame.slice(start..),
+        }
+    }
+}
+
+impl Piece {
+    /// The first `at` bytes, and the rest if there is one.
+    fn split(self, at: usize) -> (Self, Option<Self>) {
+        if self.len() <= at {
+            return (self, None);
+        }
+        match self {
+            Self::Turn(Range { start, end }) => {
+                let middle = start + u32::try_from(at).unwrap_or(u32::MAX);
+                (Self::Turn(start..middle), Some(Self::Turn(middle..end)))
+            }
+            Self::Frame(frame) => (
+                Self::Frame(Rc::new(frame.slice(..at))),
+                Some(Self::Frame(Rc::new(frame.slice(at..)))),
+            ),
         }
     }
 }
@@ -167,6 +188,10 @@ impl Outbox {
     /// turn, [`Outbox::is_clear`] says so, and it no longer depends on the arena.
     pub fn take_flight(&mut self, arena: &mut Vec<u8>) -> Option<Piece> {
         debug_assert!(self.backlog.is_none(), "a send of the turn beside an armed one");
+        self.take_next(arena)
+    }
+
+    fn take_next(&mut self, arena: &mut Vec<u8>) -> Option<Piece> {
         let flight = match std::mem::take(&mut self.queue) {
             Queue::Empty => return None,
             Queue::One(piece) => piece,
@@ -183,6 +208,22 @@ impl Outbox {
         };
         self.bytes -= flight.len();
         Some(flight)
+    }
+
+    /// As [`Outbox::take_flight`], but at most `bytes_max` bytes, also when a backlog has just been
+    /// worked off: the rest of a piece stays.
+    pub fn take_part(&mut self, bytes_max: usize, arena: &mut Vec<u8>) -> Option<Piece> {
+        let (part, rest) = self.take_next(arena)?.split(bytes_max);
+        if let Some(mut rest) = rest {
+            self.bytes += rest.len();
+            keep(&mut rest, arena);
+            match &mut self.queue {
+                Queue::Many(pieces) => pieces.push_front(rest),
+                // A flight takes all of a queue of one.
+                Queue::Empty | Queue::One(_) => self.queue = Queue::One(rest),
+            }
+        }
+        Some(part)
     }
 
     /// The socket took only `sent` bytes of a flight. Returns the rest, which is to be sent by an
@@ -214,12 +255,22 @@ impl Outbox {
     }
 
     /// The armed send has carried `sent` bytes. Returns what the next one is to carry; `None` when
-    /// the backlog is worked off.
-    pub fn progressed(&mut self, sent: usize, settings: &Settings, now: Instant) -> Option<Bytes> {
+    /// the backlog is worked off, or when `tls` can send nothing more.
+    pub fn progressed(
+        &mut self,
+        sent: usize,
+        tls: Option<&mut Tls>,
+        settings: &Settings,
+        now: Instant,
+    ) -> Option<Bytes> {
         let backlog = self.backlog.as_mut()?;
         self.bytes -= sent;
         let rest = backlog.armed.slice(sent..);
-        let next = if rest.is_empty() { self.next_owned() } else { Some(rest) };
+        let next = match (rest.is_empty(), tls) {
+            (false, _) => Some(rest),
+            (true, None) => self.next_owned(),
+            (true, Some(tls)) => self.next_sealed(tls),
+        };
         let Some(next) = next else {
             self.backlog = None;
             return None;
@@ -258,6 +309,13 @@ impl Outbox {
         self.queue = Queue::Empty;
         self.backlog = None;
         std::mem::take(&mut self.bytes)
+    }
+
+    /// The records that TLS makes of the next pieces.
+    fn next_sealed(&mut self, tls: &mut Tls) -> Option<Bytes> {
+        let records = tls.take_owned(self).ok().filter(|records| !records.is_empty())?;
+        self.bytes += records.len();
+        Some(Bytes::from(records))
     }
 
     /// The next pieces as one, in memory that stays.
@@ -390,9 +448,9 @@ mod tests {
         assert_eq!(outbox.bytes(), 3);
         let _ = outbox.push(frame(b"one"), &arena, &SETTINGS);
         let _ = outbox.push(frame(b"two"), &arena, &SETTINGS);
-        assert_eq!(&outbox.progressed(1, &SETTINGS, now).unwrap()[..], b"lo");
-        assert_eq!(&outbox.progressed(2, &SETTINGS, now).unwrap()[..], b"onetwo");
-        assert_eq!(outbox.progressed(6, &SETTINGS, now), None);
+        assert_eq!(&outbox.progressed(1, None, &SETTINGS, now).unwrap()[..], b"lo");
+        assert_eq!(&outbox.progressed(2, None, &SETTINGS, now).unwrap()[..], b"onetwo");
+        assert_eq!(outbox.progressed(6, None, &SETTINGS, now), None);
         assert!(outbox.is_clear());
         assert_eq!(outbox.bytes(), 0);
     }
@@ -419,6 +477,6 @@ mod tests {
         let _ = outbox.push(frame(b"waiting"), &[], &SETTINGS);
         assert_eq!(outbox.drop_queued(), 7);
         assert_eq!(outbox.bytes(), 4);
-        assert_eq!(outbox.progressed(4, &SETTINGS, now), None);
+        assert_eq!(outbox.progressed(4, None, &SETTINGS, now), None);
     }
 }

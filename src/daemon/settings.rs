@@ -9,7 +9,7 @@ use crate::dialect::{self, centrifuge};
 use crate::http1::head::HeadLimits;
 use crate::ring::listen;
 use crate::ring::uring::{self, Pool};
-use crate::shard;
+use crate::shard::{self, secure};
 use crate::topic::namespace::Namespaces;
 use crate::ws::receiver::Limits;
 
@@ -74,6 +74,12 @@ pub fn of_shard(
         subscriptions_max: config.limits.subscriptions_max,
         topics_max: config.limits.topics_max.div_ceil(shards),
         epoch_nonce,
+        tls: secure::Settings {
+            offers: Vec::new(),
+            handshake_timeout: config.tls.handshake_timeout,
+            handshakes_max: config.tls.handshakes_max.div_ceil(shards),
+            handshakes_per_turn: config.tls.handshakes_per_turn,
+        },
         conn,
     }
 }

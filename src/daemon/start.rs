@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
@@ -15,13 +16,15 @@ use crate::api::method::Method;
 use crate::api::server;
 use crate::api::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
 use crate::config::{ApiAccess, Config};
+use crate::conn::tls::offer::Offer;
 use crate::mail::post::{self, Post};
 use crate::metrics::export::Exporter;
 use crate::metrics::{self, ControlWriter, Reader};
 use crate::ring::wakes::Wakes;
 use crate::shard::labels::Labels;
 
-use super::control::Gateway;
+use super::certificates::Keeper;
+use super::control::{Gateway, listen_for};
 use super::exit::Failure;
 use super::threads::{self, Job, Report, cannot_listen};
 use super::{limits, settings};
@@ -30,7 +33,7 @@ impl Gateway {
     /// Listens, starts the shards, and opens the operators' port when all of them serve.
     ///
     /// Errors: [`Failure`]; nothing serves then.
-    pub(super) async fn start(config: Config) -> Result<Self, Failure> {
+    pub(super) async fn start(config: Config, keeper: Keeper) -> Result<Self, Failure> {
         #[expect(clippy::disallowed_methods, reason = "told to operators, and nothing else")]
         let started = SystemTime::now();
         let cpus = limits::usable_cpus();
@@ -46,7 +49,8 @@ impl Gateway {
         let listeners = listen(&config, shards)?;
 
         let (sender, reports) = unbounded_channel();
-        let crew = Crew { config: &config, shards, connections_max, cpus, wakes: &wakes };
+        let offers = &keeper.clients;
+        let crew = Crew { config: &config, offers, shards, connections_max, cpus, wakes: &wakes };
         let readers = crew.start(posts, listeners, &sender)?;
         let hub = {
             let wakes = Arc::clone(&wakes);
@@ -56,7 +60,7 @@ impl Gateway {
         tokio_uring::spawn(super::control::listen_to_shards(wakes, shards, Rc::clone(&hub)));
         let mut gateway = Self::new(config, hub, shards, reports);
         gateway.await_shards().await?;
-        gateway.serve_operators(readers, started).await?;
+        gateway.serve_operators(readers, started, keeper).await?;
         gateway.readiness.set(Readiness::Ready);
         tracing::info!(shards, connections_max, version = env!("CARGO_PKG_VERSION"), "serving");
         Ok(gateway)
@@ -91,13 +95,19 @@ impl Gateway {
         &mut self,
         readers: Vec<Reader<Labels>>,
         started: SystemTime,
+        keeper: Keeper,
     ) -> Result<(), Failure> {
         self.readers.clone_from(&readers);
+        let (numbers, control_reader) = metrics::control();
+        let numbers = Rc::new(numbers);
+        keeper.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let hangup = listen_for(SignalKind::hangup())?;
+        let interval = self.config.tls.reload_interval.filter(|_| keeper.is_needed());
+        tokio_uring::spawn(keeper.watch(interval, hangup, Rc::clone(&numbers)));
         let Some(address) = self.config.operator.address else { return Ok(()) };
         let listener =
             TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
         let bound: SocketAddr = listener.local_addr().unwrap_or(address);
-        let (numbers, control_reader) = metrics::control();
         let version = env!("CARGO_PKG_VERSION");
         let exporter = Exporter::new(readers, control_reader, version, started);
         let state = Rc::new(State::new(self.operator_parts(exporter, numbers)));
@@ -109,7 +119,7 @@ impl Gateway {
     fn operator_parts(
         &self,
         exporter: Exporter<Labels, Method>,
-        numbers: ControlWriter<Method>,
+        numbers: Rc<ControlWriter<Method>>,
     ) -> Parts {
         let operator = &self.config.operator;
         let readers = self.readers.clone();
@@ -142,6 +152,7 @@ impl Gateway {
 /// What all shards' threads are made from.
 struct Crew<'a> {
     config: &'a Config,
+    offers: &'a [Option<Arc<Offer>>],
     shards: usize,
     connections_max: usize,
     cpus: Vec<usize>,
@@ -162,6 +173,14 @@ impl Crew<'_> {
         for (node, (post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
             let (numbers, reader) = metrics::shard();
             readers.push(reader);
+            let mut settings = settings::of_shard(
+                self.config,
+                self.shards,
+                self.connections_max,
+                nonce.clone(),
+                Arc::clone(&conn),
+            );
+            settings.tls.offers = self.offers.to_vec();
             let job = Job {
                 node,
                 cpu: self.config.pin_threads.then(|| self.cpus[node % self.cpus.len()]),
@@ -170,13 +189,7 @@ impl Crew<'_> {
                 wakes: Arc::clone(self.wakes),
                 post,
                 numbers,
-                settings: settings::of_shard(
-                    self.config,
-                    self.shards,
-                    self.connections_max,
-                    nonce.clone(),
-                    Arc::clone(&conn),
-                ),
+                settings,
             };
             threads::spawn(job, reports.clone())?;
         }

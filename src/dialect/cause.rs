@@ -12,6 +12,10 @@ pub enum Cause {
     ClientGone,
     /// RST or another failure of the transport.
     Reset,
+    /// TLS was broken off by a fatal alert, or its records were.
+    TlsAlert,
+    /// FIN without the close_notify of TLS: bytes may be missing.
+    TlsTruncated,
     /// SIGTERM or `ringway drain`.
     Drain,
     /// The process runs short of something.
@@ -62,6 +66,8 @@ impl Cause {
         Self::ClientClose,
         Self::ClientGone,
         Self::Reset,
+        Self::TlsAlert,
+        Self::TlsTruncated,
         Self::Drain,
         Self::Shed,
         Self::Slow,
@@ -91,6 +97,8 @@ impl Cause {
             Self::ClientClose => "client_close",
             Self::ClientGone => "client_gone",
             Self::Reset => "reset",
+            Self::TlsAlert => "tls_alert",
+            Self::TlsTruncated => "tls_truncated",
             Self::Drain => "drain",
             Self::Shed => "shed",
             Self::Slow => "slow",
@@ -166,7 +174,14 @@ pub struct DrainNotice {
 pub fn farewell(cause: Cause, protocol: Protocol, drain: &DrainNotice) -> Option<Farewell> {
     use Protocol::{Centrifuge, Echo, Raw};
     let (code, reason) = match (cause, protocol) {
-        (Cause::ClientClose | Cause::ClientGone | Cause::Reset, _) => return None,
+        (
+            Cause::ClientClose
+            | Cause::ClientGone
+            | Cause::Reset
+            | Cause::TlsAlert
+            | Cause::TlsTruncated,
+            _,
+        ) => return None,
         (Cause::Drain, Raw | Echo) => {
             let (from, to) = (drain.retry_ms.start(), drain.retry_ms.end());
             let reason = format!("restart retry_ms={from}-{to}");
@@ -216,10 +231,12 @@ mod tests {
     type Told = Option<(u16, &'static str)>;
 
     /// Cause, label, what raw and echo clients are told, what Centrifugo clients are told.
-    const ROWS: [(Cause, &str, Told, Told); 24] = [
+    const ROWS: [(Cause, &str, Told, Told); 26] = [
         (Cause::ClientClose, "client_close", None, None),
         (Cause::ClientGone, "client_gone", None, None),
         (Cause::Reset, "reset", None, None),
+        (Cause::TlsAlert, "tls_alert", None, None),
+        (Cause::TlsTruncated, "tls_truncated", None, None),
         (
             Cause::Drain,
             "drain",

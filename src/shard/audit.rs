@@ -14,6 +14,8 @@ pub struct Audit {
     pub connections: usize,
     /// Connections that are not upgraded yet.
     pub handshaking: usize,
+    /// TLS handshakes that are under way.
+    pub tls_handshaking: usize,
     /// Bytes queued for clients.
     pub outbox_bytes: usize,
     /// Connections whose socket is full.
@@ -53,6 +55,7 @@ impl<R: Ring> Shard<R> {
         for (name, counted, found) in [
             ("connections", self.slots.len(), audit.connections),
             ("handshaking", self.handshaking, audit.handshaking),
+            ("TLS handshakes", self.tls_handshaking, audit.tls_handshaking),
             ("subscribers", self.topics.subscribers(), audit.joined),
             ("expected subscribers", self.topics.expected(), audit.pending),
             ("leases", self.ring.leases_out(), 0),
@@ -75,6 +78,8 @@ impl<R: Ring> Shard<R> {
     fn audit_slot(&self, index: u32, slot: &Slot, audit: &mut Audit) {
         audit.connections += 1;
         audit.handshaking += usize::from(slot.conn.protocol().is_none());
+        audit.tls_handshaking +=
+            usize::from(slot.tls.as_ref().is_some_and(|tls| tls.is_handshaking()));
         audit.outbox_bytes += slot.outbox.bytes();
         audit.backlogs += usize::from(slot.outbox.is_backlogged());
         for membership in slot.memberships.as_slice() {
@@ -89,7 +94,7 @@ impl<R: Ring> Shard<R> {
                 }
             }
         }
-        let waits = !slot.outbox.is_clear() && !slot.outbox.is_backlogged();
+        let waits = !slot.is_clear() && !slot.outbox.is_backlogged();
         if waits && !slot.flags.dirty {
             audit.faults.push(format!("slot {index} has output that nobody will send"));
         }

@@ -56,6 +56,9 @@ impl<R: Ring> Shard<R> {
             self.ring.release(lease);
             return;
         };
+        if slot.tls.is_some() {
+            return self.receive_records(token, lease);
+        }
         let input = self.ring.bytes(&lease);
         let whole = guarded(&mut self.desk, slot, |conn, cx| conn.receive(input, cx));
         self.ring.release(lease);
@@ -63,6 +66,11 @@ impl<R: Ring> Shard<R> {
             self.numbers.count(Counter::Panics, 1);
         }
         self.settle(token.slot, start);
+    }
+
+    /// Gives bytes to a connection that TLS has decrypted.
+    pub(super) fn receive_plain(&mut self, token: Token, plain: &mut [u8]) {
+        self.call(token.slot, |conn, cx| conn.receive(plain, cx));
     }
 
     /// Does what a connection has asked for in a call, which wrote to the arena from `start` on.

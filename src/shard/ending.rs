@@ -34,10 +34,12 @@ impl<R: Ring> Shard<R> {
             Stage::Talking => return,
             Stage::Over(leave @ Leave::Reset) => leave,
             stage => {
-                if !slot.outbox.is_clear() {
+                slot.close_tls();
+                if !slot.is_clear() {
                     if !slot.flags.leaving && !slot.outbox.is_backlogged() {
                         slot.flags.leaving = true;
                         self.leaving.push(index);
+                        self.send_records(index);
                     }
                     return;
                 }
@@ -54,6 +56,7 @@ impl<R: Ring> Shard<R> {
             }
         };
         self.leave_topics(index);
+        self.give_up_handshake(index);
         let Some(slot) = self.slots.at_mut(index) else { return };
         if slot.outbox.is_backlogged() {
             self.numbers.lower(Gauge::Backlogs, 1);

@@ -2,6 +2,7 @@
 
 use crate::conn::connection::{Connection, Room, Stage};
 use crate::conn::outbox::Outbox;
+use crate::conn::tls::failure::Failure;
 use crate::dialect::cause::Cause;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, End, Errno, Ring, Socket, Token};
@@ -9,6 +10,7 @@ use crate::topic::subscribers::Memberships;
 
 use super::drain::Life;
 use super::labels::PauseReason;
+use super::secure::Begun;
 use super::slots::{Flags, Reading, Slot};
 use super::{ACCEPT_PAUSES, Accepting, Settings, Shard, is_out_of_descriptors, to_u64};
 
@@ -36,11 +38,12 @@ impl<R: Ring> Shard<R> {
         let is_full = self.slots.len() >= connections_max || self.handshaking >= handshakes_max;
         let room = if is_full { Room::Full } else { Room::Free };
         self.listeners[listener].pause = ACCEPT_PAUSES.0;
-        let listener = u16::try_from(listener).unwrap_or(u16::MAX);
+        let number = u16::try_from(listener).unwrap_or(u16::MAX);
         let settings = &self.desk.settings;
         let token = self.slots.insert(Slot {
-            conn: Connection::new(listener, room, self.now, settings),
+            conn: Connection::new(number, room, self.now, settings),
             outbox: Outbox::default(),
+            tls: None,
             memberships: Memberships::default(),
             socket,
             scheduled: 0,
@@ -48,6 +51,9 @@ impl<R: Ring> Shard<R> {
             flags: Flags::default(),
         });
         self.handshaking += 1;
+        if self.begin_tls(listener, token) == Begun::Refused {
+            return;
+        }
         self.ring.receive(socket, token);
         match self.life {
             Life::Running => self.schedule(token.slot),
@@ -87,7 +93,8 @@ impl<R: Ring> Shard<R> {
         match end {
             End::Fin => {
                 slot.reading = Reading::Ended;
-                self.call(token.slot, |conn, _| conn.handle_fin());
+                let cause = self.cause_of_fin(token);
+                self.call(token.slot, |conn, _| conn.handle_fin(cause));
             }
             End::Failed(_) => {
                 slot.reading = Reading::Ended;
@@ -125,11 +132,19 @@ impl<R: Ring> Shard<R> {
             self.call(token.slot, |conn, _| conn.handle_failure());
             return;
         };
-        let next = slot.outbox.progressed(sent, &self.desk.settings.outbox, self.now);
+        let before = slot.outbox.bytes();
+        let tls = slot.tls.as_deref_mut();
+        let next = slot.outbox.progressed(sent, tls, &self.desk.settings.outbox, self.now);
+        let after = slot.outbox.bytes();
         self.numbers.count(Counter::BytesSent, to_u64(sent));
-        self.numbers.lower(Gauge::OutboxBytes, to_u64(sent));
+        // Records are longer than what is in them.
+        self.numbers.raise(Gauge::OutboxBytes, to_u64(after));
+        self.numbers.lower(Gauge::OutboxBytes, to_u64(before));
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
+            if !slot.is_clear() {
+                return self.abandon_tls(token.slot, Failure::WornOut);
+            }
             if slot.conn.stage() == Stage::Talking {
                 self.call(token.slot, Connection::unblocked);
             } else {

@@ -2,6 +2,9 @@
 
 use crate::conn;
 use crate::conn::closing::Initiator;
+use crate::conn::tls::failure::Failure;
+use crate::conn::tls::session::Resumption;
+use crate::conn::tls::terms::Version;
 use crate::dialect::cause::{Cause, Protocol};
 use crate::metrics::label::{Label, Vocabulary};
 
@@ -15,6 +18,9 @@ impl Vocabulary for Labels {
     type Cause = Cause;
     type RefusalReason = RefusalReason;
     type PauseReason = PauseReason;
+    type TlsVersion = Version;
+    type TlsResumption = Resumption;
+    type TlsFailure = Failure;
 }
 
 impl Label for Protocol {
@@ -101,6 +107,42 @@ impl Label for PauseReason {
     }
 }
 
+impl Label for Version {
+    const COUNT: usize = 2;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn text(index: usize) -> &'static str {
+        ["1.2", "1.3"][index]
+    }
+}
+
+impl Label for Resumption {
+    const COUNT: usize = 2;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn text(index: usize) -> &'static str {
+        ["false", "true"][index]
+    }
+}
+
+impl Label for Failure {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn text(index: usize) -> &'static str {
+        Self::ALL[index].label()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use hashbrown::HashSet;
@@ -125,6 +167,8 @@ mod tests {
         assert_distinct::<Initiator>();
         assert_distinct::<RefusalReason>();
         assert_distinct::<PauseReason>();
+        assert_distinct::<Resumption>();
+        assert_distinct::<Failure>();
     }
 
     #[test]
@@ -135,6 +179,14 @@ mod tests {
         for &protocol in Protocol::ALL {
             assert_eq!(Protocol::text(protocol.index()), protocol.label());
         }
+        for &failure in Failure::ALL {
+            assert_eq!(Failure::text(failure.index()), failure.label());
+        }
+        assert_eq!(
+            [Version::Tls12, Version::Tls13].map(|v| Version::text(v.index())),
+            ["1.2", "1.3"]
+        );
+        assert_eq!(Resumption::text(Resumption::Resumed.index()), "true");
         let initiators = [Initiator::Client, Initiator::Server, Initiator::Transport];
         let texts = initiators.map(|initiator| Initiator::text(initiator.index()));
         assert_eq!(texts, ["client", "server", "transport"]);

@@ -31,6 +31,7 @@ mod hub;
 mod inbound;
 pub mod labels;
 mod numbers;
+pub mod secure;
 mod slots;
 mod wheel;
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub topics_max: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
+    /// Settings of TLS.
+    pub tls: secure::Settings,
     /// Settings of connections.
     pub conn: Arc<conn::Settings>,
 }
@@ -77,6 +80,12 @@ pub struct Shard<R: Ring> {
     slots: Slots,
     /// Connections that are not upgraded yet.
     handshaking: usize,
+    /// Connections whose TLS handshake is not complete.
+    tls_handshaking: usize,
+    /// Steps of handshakes that this turn may still take.
+    tls_steps: usize,
+    /// Connections whose handshake waits for a later turn, oldest first.
+    held: VecDeque<Token>,
     wheel: Wheel,
     topics: Topics,
     homes: Homes,
@@ -109,6 +118,8 @@ pub struct Shard<R: Ring> {
 struct Desk {
     now: Instant,
     arena: Vec<u8>,
+    /// What TLS has decrypted.
+    plain: Vec<u8>,
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
@@ -156,12 +167,16 @@ impl<R: Ring> Shard<R> {
         Self {
             slots: Slots::default(),
             handshaking: 0,
+            tls_handshaking: 0,
+            tls_steps: 0,
+            held: VecDeque::new(),
             wheel: Wheel::new(now),
             topics: Topics::default(),
             homes: Homes::new(nonce, settings.topics_max),
             desk: Desk {
                 now,
                 arena: Vec::new(),
+                plain: Vec::new(),
                 actions: Vec::new(),
                 tally: Tally::default(),
                 scratch: Scratch::default(),
@@ -209,6 +224,7 @@ impl<R: Ring> Shard<R> {
         self.first_lane = (self.first_lane + 1) % self.post.nodes();
 
         self.settle_flush();
+        self.resume_handshakes();
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
             self.handle(completion);
@@ -261,6 +277,7 @@ impl<R: Ring> Shard<R> {
             || !self.leaving.is_empty()
             || !self.starved.is_empty()
             || !self.answers.is_empty()
+            || !self.held.is_empty()
     }
 
     fn handle_timeouts(&mut self) {
@@ -311,6 +328,7 @@ impl<R: Ring> Shard<R> {
 
     fn publish_numbers(&mut self) {
         self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(self.handshaking));
+        self.numbers.set(Gauge::TlsHandshaking, to_u64(self.tls_handshaking));
         self.numbers.set(Gauge::Subscriptions, to_u64(self.topics.subscribers()));
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));

@@ -2,6 +2,7 @@
 
 use crate::conn::connection::Connection;
 use crate::conn::outbox::Outbox;
+use crate::conn::tls::session::Tls;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
@@ -30,6 +31,7 @@ pub(super) enum Reading {
 pub(super) struct Slot {
     pub(super) conn: Connection,
     pub(super) outbox: Outbox,
+    pub(super) tls: Option<Box<Tls>>,
     pub(super) memberships: Memberships,
     pub(super) socket: Socket,
     /// Where it stands in the wheel; 0: nowhere.
@@ -45,6 +47,8 @@ pub(super) struct Flags {
     pub(super) dirty: bool,
     /// In the list of those with received bytes to go on with.
     pub(super) ready: bool,
+    /// In the list of handshakes that wait for a later turn.
+    pub(super) held: bool,
     /// In the list of those to be looked at after the flush because they are ending.
     pub(super) leaving: bool,
     /// The write side was shut.
@@ -183,12 +187,18 @@ mod tests {
         Slot {
             conn: Connection::new(0, Room::Free, now, &settings),
             outbox: Outbox::default(),
+            tls: None,
             memberships: Memberships::default(),
             socket,
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
         }
+    }
+
+    #[test]
+    fn a_slot_stays_small() {
+        assert!(size_of::<Slot>() <= 248, "{}", size_of::<Slot>());
     }
 
     #[test]

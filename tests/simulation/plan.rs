@@ -79,6 +79,7 @@ impl Plan {
                 subscriptions_max: if dice.u8(..4) == 0 { dice.usize(1..=3) } else { 100 },
                 topics_max,
                 epoch_nonce: "sim".to_owned(),
+                tls: shard::secure::Settings::default(),
                 conn: Arc::new(connections(dice, ample_history)),
             },
         }
