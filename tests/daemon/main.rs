@@ -12,3 +12,7 @@ mod hostile_application;
 mod hostile_frames;
 mod hostile_http;
 mod mutations;
+mod tls;
+mod tls_handshakes;
+mod tls_hostile;
+mod tls_reload;

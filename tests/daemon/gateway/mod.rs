@@ -12,6 +12,7 @@ use ringway::ring::probe::Feature;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+pub(crate) mod authority;
 pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod clock;
