@@ -1,18 +1,27 @@
-//! Every metric of the catalogue is written somewhere outside the room of metrics.
+//! Every metric of the catalogue is written somewhere outside the room of metrics, and connections
+//! end for every cause.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::path::Path;
 
+use ringway::dialect::cause::Cause;
 use ringway::metrics::catalogue::{
     ControlFamily, ControlGauge, Counter, CounterFamily, Gauge, SizeHistogram, TimeHistogram,
 };
 
-/// The text of all sources but those of metrics themselves, without their tests.
+/// Where metrics and causes are listed; everything else uses them.
+const LISTS: [&str; 3] = ["src/metrics", "src/dialect/cause.rs", "src/ws/error.rs"];
+
+/// The text of all sources but those of the lists, without their tests.
 fn sources(folder: &Path, text: &mut String) {
     for entry in folder.read_dir().unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("src/metrics") {
+        let is_test = path.file_name().is_some_and(|name| name == "tests.rs");
+        if is_test || LISTS.iter().any(|list| path.ends_with(list)) {
+            continue;
+        }
+        if path.is_dir() {
             sources(&path, text);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let source = std::fs::read_to_string(path).unwrap();
@@ -37,7 +46,9 @@ fn every_metric_is_written_by_the_code_that_knows_it() {
             CounterFamily::Closed => "closed",
             CounterFamily::CloseSent => "close_sent",
             CounterFamily::CloseReceived => "close_received",
+            CounterFamily::HandshakesEnded => "handshake_ended",
             CounterFamily::HandshakeRefused => "handshake_refused",
+            CounterFamily::ConnectionsRefused => "connection_refused",
             CounterFamily::MessagesReceived => "messages_received",
             CounterFamily::MessagesSent => "messages_sent",
             CounterFamily::AcceptPaused => "accept_paused",
@@ -55,4 +66,29 @@ fn every_metric_is_written_by_the_code_that_knows_it() {
     }));
     let unwritten: Vec<_> = signs.into_iter().filter(|sign| !text.contains(&**sign)).collect();
     assert_eq!(unwritten, [""; 0]);
+}
+
+/// Whether `name` stands in `text`, and not as the beginning of a longer name.
+fn names(text: &str, name: &str) -> bool {
+    text.split(name).skip(1).any(|after| !after.starts_with(|c: char| c.is_ascii_alphanumeric()))
+}
+
+#[test]
+fn connections_end_for_every_cause_but_those_that_are_not_reached_yet() {
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    for cause in Cause::ALL {
+        let sign = match cause {
+            Cause::Broken(error) => format!("ProtocolError::{error:?}"),
+            cause => format!("Cause::{cause:?}"),
+        };
+        let is_reached = !Cause::UNREACHED.contains(cause);
+        assert_eq!(names(&text, &sign), is_reached, "{cause:?}: change Cause::UNREACHED");
+    }
+}
+
+#[test]
+fn a_name_is_found_only_whole() {
+    assert!(names("x Cause::Rate)", "Cause::Rate"));
+    assert!(!names("Cause::RateOfChange", "Cause::Rate"));
 }

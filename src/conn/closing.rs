@@ -1,6 +1,9 @@
 //! The end of a connection, told truthfully.
 
-use crate::dialect::cause::{Cause, Farewell, Protocol, farewell};
+use std::num::NonZeroU16;
+
+use crate::dialect::cause::{Cause, Farewell, Initiator, Protocol, farewell};
+use crate::dialect::client_id::ClientId;
 use crate::ws::close::{CloseCode, encode_close};
 use crate::ws::error::ProtocolError;
 
@@ -12,25 +15,25 @@ pub const NO_STATUS: u16 = 1005;
 /// The code that stands for an end without a Close.
 pub const ABNORMAL: u16 = 1006;
 
-/// Which side ended a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Initiator {
-    /// The client: it sent Close first.
-    Client,
-    /// This gateway.
-    Server,
-    /// The network, or a client that went without a word.
-    Transport,
-}
-
 /// What is known about the end of a connection; the first cause stays.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ending {
     cause: Option<Cause>,
     /// We failed the connection: the peer's Close no longer counts.
     failed: bool,
-    sent: Option<u16>,
-    received: Option<u16>,
+    sent: Option<NonZeroU16>,
+    received: Option<NonZeroU16>,
+}
+
+/// What is remembered of an upgraded connection when nothing else of it is left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Epitaph {
+    /// The client's id, where its protocol has one.
+    pub client: Option<ClientId>,
+    /// The reason that came with the client's Close.
+    pub heard: Option<Box<str>>,
+    /// The reason that the server API gave for the end.
+    pub given: Option<Box<str>>,
 }
 
 /// The last word on a connection.
@@ -43,6 +46,10 @@ pub struct Verdict {
     pub initiator: Initiator,
     /// Why.
     pub cause: Cause,
+    /// The code of our Close (1005: none); `None`: we sent no Close.
+    pub sent: Option<u16>,
+    /// The code of the client's Close (1005: none); `None`: it sent no Close.
+    pub received: Option<u16>,
 }
 
 impl Ending {
@@ -66,7 +73,7 @@ impl Ending {
         let code = close.map_or(NO_STATUS, |code| code.0);
         cx.tally.close_received = Some(code);
         if !self.failed {
-            self.received.get_or_insert(code);
+            self.received = self.received.or(NonZeroU16::new(code));
         }
     }
 
@@ -84,42 +91,27 @@ impl Ending {
         }
         let code = close.map_or(NO_STATUS, |(code, _)| code.0);
         encode_close(cx.frames, close);
-        self.sent = Some(code);
+        self.sent = NonZeroU16::new(code);
         cx.tally.close_sent = Some(code);
     }
 
     /// Fails the connection (RFC 6455 section 7.1.7): nothing from the peer counts any more.
-    pub fn fail(&mut self, error: ProtocolError, cx: &mut Context<'_>) {
-        self.begin(cause_of(error));
+    pub fn fail(&mut self, error: ProtocolError, protocol: Protocol, cx: &mut Context<'_>) {
+        let cause = Cause::Broken(error);
+        self.begin(cause);
         self.failed = true;
-        self.write(Some((error.close_code(), error.reason())), cx);
+        self.say(cause, protocol, cx);
     }
 
     /// The last word, when nothing more can come.
     pub fn verdict(&self) -> Verdict {
         let cause = self.cause.unwrap_or(Cause::ClientGone);
-        let initiator = match cause {
-            Cause::ClientClose => Initiator::Client,
-            Cause::ClientGone | Cause::Reset | Cause::TlsAlert | Cause::TlsTruncated => {
-                Initiator::Transport
-            }
-            _ => Initiator::Server,
-        };
-        let code = match (self.failed, self.received, self.sent) {
+        let (sent, received) = (self.sent.map(NonZeroU16::get), self.received.map(NonZeroU16::get));
+        let code = match (self.failed, received, sent) {
             (true, _, Some(sent)) => sent,
             (_, Some(received), _) => received,
             (_, None, _) => ABNORMAL,
         };
-        Verdict { code, initiator, cause }
-    }
-}
-
-/// The cause under which a protocol error is counted.
-pub fn cause_of(error: ProtocolError) -> Cause {
-    match error.close_code() {
-        CloseCode::INVALID_PAYLOAD => Cause::InvalidUtf8,
-        CloseCode::MESSAGE_TOO_BIG => Cause::TooBig,
-        CloseCode::POLICY_VIOLATION => Cause::Flood,
-        _ => Cause::ProtocolError,
+        Verdict { code, initiator: cause.initiator(), cause, sent, received }
     }
 }

@@ -167,20 +167,16 @@ impl Crew<'_> {
         listeners: Vec<Vec<OwnedFd>>,
         reports: &UnboundedSender<Report>,
     ) -> Result<Vec<Reader<Labels>>, Failure> {
-        let conn = Arc::new(settings::of_connections(self.config));
+        let now = Instant::now().into_std();
+        let conn = Arc::new(settings::of_connections(self.config, self.shards, now));
         let nonce = format!("{:x}.", fastrand::u64(..));
+        let mut shard =
+            settings::of_shards(self.config, self.shards, self.connections_max, nonce, conn);
+        shard.tls.offers = self.offers.to_vec();
         let mut readers = Vec::with_capacity(self.shards);
         for (node, (post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
             let (numbers, reader) = metrics::shard();
             readers.push(reader);
-            let mut settings = settings::of_shard(
-                self.config,
-                self.shards,
-                self.connections_max,
-                nonce.clone(),
-                Arc::clone(&conn),
-            );
-            settings.tls.offers = self.offers.to_vec();
             let job = Job {
                 node,
                 cpu: self.config.pin_threads.then(|| self.cpus[node % self.cpus.len()]),
@@ -189,7 +185,7 @@ impl Crew<'_> {
                 wakes: Arc::clone(self.wakes),
                 post,
                 numbers,
-                settings,
+                settings: shard.clone(),
             };
             threads::spawn(job, reports.clone())?;
         }

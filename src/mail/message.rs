@@ -7,7 +7,10 @@ use bytes::Bytes;
 use crate::topic::history::{HistoryQuery, Recovery};
 use crate::topic::home::{Draft, FORMS_MAX};
 use crate::topic::name::TopicName;
+use crate::topic::namespace::Mode;
 use crate::topic::publication::{Position, Publication};
+
+use super::close::{Closes, Filter};
 
 /// Who asked, and where the answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,13 @@ pub enum Request {
         /// Close reason.
         reason: Arc<str>,
     },
+    /// Tell of the last closes. Answered by [`Reply::Closes`].
+    Closes {
+        /// Who.
+        asker: Asker,
+        /// Which.
+        filter: Filter,
+    },
     /// Show that you still turn. Answered by [`Reply::Pong`].
     Ping {
         /// Who.
@@ -96,6 +106,8 @@ pub enum Request {
 pub struct Encoded {
     /// Where it was published.
     pub topic: TopicName,
+    /// How the topic treats its past.
+    pub mode: Mode,
     /// Complete frames, by form; `None`: nobody wants it.
     pub forms: [Option<Bytes>; FORMS_MAX],
 }
@@ -146,6 +158,8 @@ pub enum Reply {
     Census(Vec<(TopicName, u64)>),
     /// How many connections were told to go.
     Disconnected(usize),
+    /// The last closes of one shard.
+    Closes(Closes),
     /// The thread still turns.
     Pong,
     /// Not done.

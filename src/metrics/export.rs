@@ -116,8 +116,14 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
             CounterFamily::CloseReceived => {
                 self.counters(entry, &self.tables(|n| &n.close_received));
             }
+            CounterFamily::HandshakesEnded => {
+                self.counters(entry, &self.tables(|n| &n.handshakes_ended));
+            }
             CounterFamily::HandshakeRefused => {
                 self.counters(entry, &self.tables(|n| &n.handshake_refused));
+            }
+            CounterFamily::ConnectionsRefused => {
+                self.counters(entry, &self.tables(|n| &n.connections_refused));
             }
             CounterFamily::MessagesReceived => {
                 self.counters(entry, &self.tables(|n| &n.messages_received));
@@ -251,13 +257,17 @@ mod tests {
 
     impl Vocabulary for Words {
         type Protocol = Small<2>;
-        type Initiator = Small<3>;
         type Cause = Small<4>;
         type RefusalReason = Small<2>;
         type PauseReason = Small<2>;
         type TlsVersion = Small<2>;
         type TlsResumption = Small<2>;
         type TlsFailure = Small<2>;
+        type UnheardReason = Small<2>;
+
+        fn initiator(cause: usize) -> &'static str {
+            ["client", "transport", "transport", "server"][cause]
+        }
     }
 
     type Running = (Vec<Writer<Words>>, ControlWriter<Small<2>>, Exporter<Words, Small<2>>);
@@ -279,7 +289,8 @@ mod tests {
         first.opened(Small(0));
         first.opened(Small(0));
         second.opened(Small(1));
-        first.closed(CloseCodeLabel::of(4008), Small(1), Small(3), Small(0));
+        first.closed(CloseCodeLabel::of(4008), Small(3), Small(0));
+        second.handshake_ended(Small(2));
         second.close_sent(CloseCodeLabel::of(4008));
         second.close_received(CloseCodeLabel::of(3999));
         first.handshake_refused(HttpStatusLabel::of(403), Small(1));
@@ -318,7 +329,8 @@ mod tests {
                 r#"ringway_connections{protocol="v0"} 1"#,
                 r#"ringway_connections{protocol="v1"} 1"#,
                 r#"ringway_opened_total{protocol="v0"} 2"#,
-                r#"ringway_closed_total{code="4008",initiator="v1",cause="v3",protocol="v0"} 1"#,
+                r#"ringway_closed_total{code="4008",initiator="server",cause="v3",protocol="v0"} 1"#,
+                r#"ringway_handshakes_ended_total{cause="v2"} 1"#,
                 r#"ringway_close_sent_total{code="4008"} 1"#,
                 r#"ringway_close_sent_total{code="1000"} 0"#,
                 r#"ringway_close_received_total{code="3xxx_other"} 1"#,
@@ -404,7 +416,7 @@ mod tests {
         let (writers, _control, exporter) = running(1);
         writers[0].opened(Small(0));
         exporter.render();
-        writers[0].closed(CloseCodeLabel::of(1001), Small(0), Small(0), Small(0));
+        writers[0].closed(CloseCodeLabel::of(1001), Small(0), Small(0));
         writers[0].count(Counter::Turns, 9);
         let text = exporter.render();
         assert_lines(

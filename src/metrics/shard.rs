@@ -12,13 +12,14 @@ use super::histogram::FixedHistogram;
 use super::http_status::HttpStatusLabel;
 use super::label::{Label, LabelSet, Vocabulary};
 
-/// The labels of `ringway_closed_total`.
-pub(super) type ClosedLabels<V> = (
-    CloseCodeLabel,
-    <V as Vocabulary>::Initiator,
-    <V as Vocabulary>::Cause,
-    <V as Vocabulary>::Protocol,
+/// The labels of `ringway_closed_total`, but for `initiator`.
+pub(super) struct ClosedLabels<V: Vocabulary>(
+    pub(super) CloseCodeLabel,
+    pub(super) V::Cause,
+    pub(super) V::Protocol,
 );
+
+type Stored<V> = (CloseCodeLabel, <V as Vocabulary>::Cause, <V as Vocabulary>::Protocol);
 
 /// The memory that a [`Writer`] and its [`Reader`]s share.
 pub(super) struct Numbers<V: Vocabulary> {
@@ -29,7 +30,9 @@ pub(super) struct Numbers<V: Vocabulary> {
     pub(super) closed: Table<ClosedLabels<V>>,
     pub(super) close_sent: Table<(CloseCodeLabel,)>,
     pub(super) close_received: Table<(CloseCodeLabel,)>,
+    pub(super) handshakes_ended: Table<(V::Cause,)>,
     pub(super) handshake_refused: Table<(HttpStatusLabel, V::RefusalReason)>,
+    pub(super) connections_refused: Table<(V::UnheardReason,)>,
     pub(super) messages_received: Table<(V::Protocol,)>,
     pub(super) messages_sent: Table<(V::Protocol,)>,
     pub(super) accept_paused: Table<(V::PauseReason,)>,
@@ -62,7 +65,9 @@ pub fn shard<V: Vocabulary>() -> (Writer<V>, Reader<V>) {
         closed: Table::new(),
         close_sent: Table::new(),
         close_received: Table::new(),
+        handshakes_ended: Table::new(),
         handshake_refused: Table::new(),
+        connections_refused: Table::new(),
         messages_received: Table::new(),
         messages_sent: Table::new(),
         accept_paused: Table::new(),
@@ -72,6 +77,20 @@ pub fn shard<V: Vocabulary>() -> (Writer<V>, Reader<V>) {
         sizes: SizeHistogram::ALL.iter().map(|h| FixedHistogram::new(h.bounds())).collect(),
     });
     (Writer { numbers: Arc::clone(&numbers), not_sync: PhantomData }, Reader { numbers })
+}
+
+impl<V: Vocabulary> LabelSet for ClosedLabels<V> {
+    const COUNT: usize = <Stored<V>>::COUNT;
+
+    fn index(self) -> usize {
+        (self.0, self.1, self.2).index()
+    }
+
+    fn texts(index: usize) -> Vec<&'static str> {
+        let mut texts = <Stored<V>>::texts(index);
+        texts.insert(1, V::initiator(index / V::Protocol::COUNT % V::Cause::COUNT));
+        texts
+    }
 }
 
 impl<V: Vocabulary> Writer<V> {
@@ -124,14 +143,8 @@ impl<V: Vocabulary> Writer<V> {
 
     /// An upgraded connection has ended: one less is open. Called once for each
     /// [`Writer::opened`], with the same protocol.
-    pub fn closed(
-        &self,
-        code: CloseCodeLabel,
-        initiator: V::Initiator,
-        cause: V::Cause,
-        protocol: V::Protocol,
-    ) {
-        self.numbers.closed.add((code, initiator, cause, protocol), 1);
+    pub fn closed(&self, code: CloseCodeLabel, cause: V::Cause, protocol: V::Protocol) {
+        self.numbers.closed.add(ClosedLabels(code, cause, protocol), 1);
         self.numbers.connections.subtract((protocol,), 1);
     }
 
@@ -145,9 +158,19 @@ impl<V: Vocabulary> Writer<V> {
         self.numbers.close_received.add((code,), 1);
     }
 
+    /// A connection has ended that was not upgraded.
+    pub fn handshake_ended(&self, cause: V::Cause) {
+        self.numbers.handshakes_ended.add((cause,), 1);
+    }
+
     /// A request was answered with an error instead of an upgrade.
     pub fn handshake_refused(&self, status: HttpStatusLabel, reason: V::RefusalReason) {
         self.numbers.handshake_refused.add((status, reason), 1);
+    }
+
+    /// A connection is closed before anything of its request was heard.
+    pub fn connection_refused(&self, reason: V::UnheardReason) {
+        self.numbers.connections_refused.add((reason,), 1);
     }
 
     /// `n` messages were received whole.
@@ -202,6 +225,14 @@ impl<V: Vocabulary> Reader<V> {
         })
     }
 
+    /// Connections that ended before they were upgraded, by the label text of the cause; without
+    /// those of which there were none.
+    pub fn handshakes_ended(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = (0..V::Cause::COUNT).map(|i| (V::Cause::text(i), i));
+        let all = all.map(|(text, i)| (text, self.numbers.handshakes_ended.value(i)));
+        all.filter(|(_, count)| *count > 0)
+    }
+
     /// Upgraded connections of all protocols that have not ended.
     pub fn connections(&self) -> u64 {
         (0..V::Protocol::COUNT).map(|i| self.numbers.connections.value(i)).sum()
@@ -223,13 +254,17 @@ mod tests {
 
     impl Vocabulary for Words {
         type Protocol = Small<3>;
-        type Initiator = Small<3>;
         type Cause = Small<4>;
         type RefusalReason = Small<2>;
         type PauseReason = Small<2>;
         type TlsVersion = Small<2>;
         type TlsResumption = Small<2>;
         type TlsFailure = Small<2>;
+        type UnheardReason = Small<2>;
+
+        fn initiator(_cause: usize) -> &'static str {
+            "i"
+        }
     }
 
     #[test]
@@ -256,8 +291,13 @@ mod tests {
         for protocol in [0, 0, 1, 2] {
             writer.opened(Small(protocol));
         }
-        writer.closed(CloseCodeLabel::of(1000), Small(0), Small(3), Small(0));
-        writer.closed(CloseCodeLabel::of(1006), Small(2), Small(1), Small(2));
+        writer.closed(CloseCodeLabel::of(1000), Small(3), Small(0));
+        writer.closed(CloseCodeLabel::of(1006), Small(1), Small(2));
         assert_eq!(reader.connections(), 2);
+        let closed: Vec<_> = reader.closed().collect();
+        assert_eq!(closed[0], (vec!["1000", "i", "v3", "v0"], 1));
+        assert_eq!(closed[1], (vec!["1006", "i", "v1", "v2"], 1));
+        writer.handshake_ended(Small(2));
+        assert_eq!(reader.handshakes_ended().collect::<Vec<_>>(), [("v2", 1)]);
     }
 }

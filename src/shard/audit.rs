@@ -1,5 +1,6 @@
 //! A shard's books, added up from the slots and compared with what is kept beside them.
 
+use crate::mail::close::Book;
 use crate::metrics::catalogue::Gauge;
 use crate::ring::Ring;
 use crate::topic::subscribers::MembershipState;
@@ -16,6 +17,10 @@ pub struct Audit {
     pub handshaking: usize,
     /// TLS handshakes that are under way.
     pub tls_handshaking: usize,
+    /// Connections for which there was no room.
+    pub turned_away: usize,
+    /// Accepted connections that nobody has looked at yet.
+    pub newcomers: usize,
     /// Bytes queued for clients.
     pub outbox_bytes: usize,
     /// Connections whose socket is full.
@@ -32,6 +37,12 @@ pub struct Audit {
     pub sends: usize,
     /// Requests that wait for room in a lane.
     pub outgoing: usize,
+    /// Connections that are ending, and have lost topics or output by that.
+    pub estates: usize,
+    /// Ends that were seen, written down and held, by kind.
+    pub books: [Book; 3],
+    /// Clients that keep a context of compression.
+    pub deflate_contexts: usize,
     /// What is wrong; empty unless there is a bug.
     pub faults: Vec<String>,
 }
@@ -45,7 +56,10 @@ impl<R: Ring> Shard<R> {
             topics: self.topics.len(),
             homes: self.homes.len(),
             sends: self.flush.len(),
+            newcomers: self.newcomers.len(),
             outgoing: self.outgoing.iter().map(std::collections::VecDeque::len).sum(),
+            estates: self.closes.estates(),
+            books: self.closes.books(),
             ..Audit::default()
         };
         for (index, slot) in self.slots.iter() {
@@ -56,9 +70,11 @@ impl<R: Ring> Shard<R> {
             ("connections", self.slots.len(), audit.connections),
             ("handshaking", self.handshaking, audit.handshaking),
             ("TLS handshakes", self.tls_handshaking, audit.tls_handshaking),
+            ("turned away", self.turned_away, audit.turned_away),
             ("subscribers", self.topics.subscribers(), audit.joined),
             ("expected subscribers", self.topics.expected(), audit.pending),
             ("leases", self.ring.leases_out(), 0),
+            ("contexts", self.desk.codec.contexts(), audit.deflate_contexts),
         ] {
             if counted != found {
                 audit.faults.push(format!("{name}: {counted} counted, {found} found"));
@@ -72,6 +88,9 @@ impl<R: Ring> Shard<R> {
                 audit.faults.push(format!("{gauge:?}: {counted} counted, {found} found"));
             }
         }
+        if audit.estates > audit.connections {
+            audit.faults.push(format!("{} estates of nobody", audit.estates));
+        }
         audit
     }
 
@@ -79,9 +98,11 @@ impl<R: Ring> Shard<R> {
         audit.connections += 1;
         audit.handshaking += usize::from(slot.conn.protocol().is_none());
         audit.tls_handshaking +=
-            usize::from(slot.tls.as_ref().is_some_and(|tls| tls.is_handshaking()));
-        audit.outbox_bytes += slot.outbox.bytes();
+            usize::from(slot.extras.tls().is_some_and(|tls| tls.is_handshaking()));
+        audit.turned_away += usize::from(slot.flags.turned_away);
+        audit.outbox_bytes += slot.queued_bytes();
         audit.backlogs += usize::from(slot.outbox.is_backlogged());
+        audit.deflate_contexts += usize::from(slot.conn.keeps_context());
         for membership in slot.memberships.as_slice() {
             match membership.state {
                 MembershipState::Pending(_) => audit.pending += 1,

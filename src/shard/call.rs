@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::outbox::{Piece, Pushed, arena_range};
-use crate::conn::{self};
+use crate::conn::{self, Tally};
+use crate::dialect::cause::Cause;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Lease, Ring, Token};
 
@@ -18,14 +19,15 @@ fn guarded(
     run: impl FnOnce(&mut Connection, &mut conn::Context<'_>),
 ) -> bool {
     let start = desk.arena.len();
-    let mut cx = desk.context(slot.outbox.is_backlogged());
+    let guest = slot.extras.guest_mut();
+    let mut cx = desk.context(guest, slot.outbox.is_backlogged());
     let conn = &mut slot.conn;
     if catch_unwind(AssertUnwindSafe(|| run(conn, &mut cx))).is_ok() {
         return true;
     }
     desk.arena.truncate(start);
     desk.actions.clear();
-    conn.crash(&mut desk.context(false));
+    conn.crash(&mut desk.context(None, false));
     false
 }
 
@@ -56,7 +58,7 @@ impl<R: Ring> Shard<R> {
             self.ring.release(lease);
             return;
         };
-        if slot.tls.is_some() {
+        if slot.extras.tls().is_some() {
             return self.receive_records(token, lease);
         }
         let input = self.ring.bytes(&lease);
@@ -65,22 +67,21 @@ impl<R: Ring> Shard<R> {
         if !whole {
             self.numbers.count(Counter::Panics, 1);
         }
+        self.notice_lack(token.slot);
         self.settle(token.slot, start);
-    }
-
-    /// Gives bytes to a connection that TLS has decrypted.
-    pub(super) fn receive_plain(&mut self, token: Token, plain: &mut [u8]) {
-        self.call(token.slot, |conn, cx| conn.receive(plain, cx));
     }
 
     /// Does what a connection has asked for in a call, which wrote to the arena from `start` on.
     fn settle(&mut self, index: u32, start: usize) {
         let end = self.desk.arena.len();
-        if end > start {
-            self.push(index, Piece::Turn(arena_range(start, end)));
-        }
         let tally = std::mem::take(&mut self.desk.tally);
-        let protocol = self.slots.at_mut(index).and_then(|slot| slot.conn.protocol());
+        if end > start {
+            self.push(index, Piece::Turn(arena_range(start, end)), &tally);
+        }
+        let protocol = self.slots.at_mut(index).and_then(|slot| {
+            slot.story.note(&tally);
+            slot.conn.protocol()
+        });
         self.count(&tally, protocol);
         if !self.desk.actions.is_empty() {
             self.act(index);
@@ -88,11 +89,16 @@ impl<R: Ring> Shard<R> {
         self.review(index);
     }
 
-    /// Queues whole frames for a connection.
-    fn push(&mut self, index: u32, piece: Piece) {
+    /// Queues whole frames for a connection, written in a call with this tally.
+    fn push(&mut self, index: u32, piece: Piece, tally: &Tally) {
         let Some(slot) = self.slots.at_mut(index) else { return };
         let len = piece.len();
-        let pushed = slot.outbox.push(piece, &self.desk.arena, &self.desk.settings.outbox);
+        let (arena, settings) = (&self.desk.arena, &self.desk.settings.outbox);
+        let pushed = if tally.control_bytes == len {
+            slot.outbox.push_control(piece, arena)
+        } else {
+            slot.outbox.push(piece, arena, settings)
+        };
         self.note_queued(len, 1);
         self.watch(index, pushed);
     }
@@ -114,7 +120,7 @@ impl<R: Ring> Shard<R> {
         }
         slot.outbox.watch_soft_limit(&self.desk.settings.outbox, self.now);
         if pushed == Pushed::OverLimit && slot.conn.stage() == Stage::Talking {
-            self.give_up_slow(index);
+            self.give_up_slow(index, Cause::SlowFull);
         } else {
             self.schedule(index);
         }
@@ -168,11 +174,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let deadline = slot.conn.deadline(&self.desk.settings);
-        let deadline = match (deadline, slot.outbox.deadline()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = deadline.into_iter().chain(slot.slow_at()).min() {
             slot.scheduled = self.wheel.schedule(index, deadline, slot.scheduled);
         }
     }

@@ -5,16 +5,19 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::conn::outbox::Piece;
-use crate::dialect::variant::Variant;
+use crate::conn::outbox::{Conflated, Piece, Pushed};
+use crate::dialect::variant::{self, Variant};
 use crate::dialect::{Answer, Recovery, Refusal, Ticket};
 use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply};
-use crate::metrics::catalogue::Counter;
+use crate::metrics::Writer;
+use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Ring, Token};
 use crate::topic::name::TopicName;
+use crate::topic::namespace::Mode;
 use crate::topic::publication::Position;
 use crate::topic::subscribers::{Membership, MembershipState};
 
+use super::labels::Labels;
 use super::{Shard, to_u64};
 
 /// Deliveries that one turn takes from one lane.
@@ -25,6 +28,30 @@ const BYTES_MAX: usize = 64 * 1024;
 
 /// Subscribers that one turn queues publications for.
 const WALKED_MAX: usize = 64 * 1024;
+
+/// Values whose places newer ones have taken.
+#[derive(Debug, Default)]
+struct Replaced {
+    count: usize,
+    bytes: usize,
+}
+
+impl Replaced {
+    fn note(&mut self, conflated: Conflated) -> Pushed {
+        if let Some(bytes) = conflated.replaced {
+            self.count += 1;
+            self.bytes += bytes;
+        }
+        conflated.pushed
+    }
+
+    fn book(&self, numbers: &Writer<Labels>) {
+        if self.count > 0 {
+            numbers.count(Counter::Conflated, to_u64(self.count));
+            numbers.lower(Gauge::OutboxBytes, to_u64(self.bytes));
+        }
+    }
+}
 
 impl<R: Ring> Shard<R> {
     /// Takes deliveries from all lanes, within the limits of a turn.
@@ -59,31 +86,45 @@ impl<R: Ring> Shard<R> {
         let Some(id) = self.topics.id(&encoded.topic) else { return (0, 0) };
         let mut longest = 0;
         let mut walked = 0;
-        let mut troubled = Vec::new();
+        let mut lagging = Vec::new();
         for variant in Variant::ALL {
             let form = usize::from(variant.form());
             let Some(bytes) = &encoded.forms[form] else { continue };
             let members = self.topics.members(id, form);
-            self.numbers.messages_sent(variant.protocol(), to_u64(members.len()));
             let frame: Rc<Bytes> = Rc::new(bytes.clone());
+            if variant::is_compressed(bytes) {
+                self.desk.codec.note_shared(members.len());
+            }
             longest = longest.max(bytes.len());
             walked += members.len();
             let settings = &self.desk.settings.outbox;
+            let mut replaced = Replaced::default();
             for &index in members {
                 let Some(slot) = self.slots.at_mut(index) else { continue };
-                let piece = Piece::Frame(Rc::clone(&frame));
-                let pushed = slot.outbox.push(piece, &[], settings);
                 if slot.outbox.is_backlogged() {
-                    troubled.push((index, pushed));
-                } else if !slot.flags.dirty {
+                    let frame = Rc::clone(&frame);
+                    let pushed = match encoded.mode {
+                        Mode::Latest => replaced.note(slot.outbox.push_newest(frame, id, settings)),
+                        Mode::Stream | Mode::Live => {
+                            slot.outbox.push(Piece::Frame(frame), &[], settings)
+                        }
+                    };
+                    lagging.push((index, pushed));
+                    continue;
+                }
+                let _ = slot.outbox.push(Piece::Frame(Rc::clone(&frame)), &[], settings);
+                if !slot.flags.dirty {
                     slot.flags.dirty = true;
                     self.dirty.push(index);
                 }
             }
+            let sent = members.len() - replaced.count;
+            self.numbers.messages_sent(variant.protocol(), to_u64(sent));
             self.note_queued(bytes.len(), members.len());
+            replaced.book(&self.numbers);
         }
         self.numbers.count(Counter::Deliveries, to_u64(walked));
-        for (index, pushed) in troubled {
+        for (index, pushed) in lagging {
             self.watch(index, pushed);
         }
         (longest, walked)
@@ -99,7 +140,7 @@ impl<R: Ring> Shard<R> {
                 self.answer(to, Answer::History { publications, position: Some(position) });
             }
             Reply::Refused { topic, why } => self.refused_by_hub(to, &topic, why),
-            Reply::Census(_) | Reply::Disconnected(_) | Reply::Pong => {
+            Reply::Census(_) | Reply::Disconnected(_) | Reply::Closes(_) | Reply::Pong => {
                 debug_assert!(false, "only the control thread asks that");
             }
         }

@@ -2,23 +2,27 @@
 
 use crate::conn::connection::{Leave, Stage};
 use crate::dialect::cause::Cause;
+use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::metrics::close_code::CloseCodeLabel;
-use crate::ring::{Ring, Token};
+use crate::ring::{Errno, Ring, Token};
 
 use super::{Shard, farewell, to_u64};
 
 impl<R: Ring> Shard<R> {
-    /// A client reads too slowly: its queue is dropped, and it is told so if it still can be.
-    pub(super) fn give_up_slow(&mut self, index: u32) {
+    /// A client reads too slowly, as `cause` says: its queue is dropped, and it is told so if it
+    /// still can be.
+    pub(super) fn give_up_slow(&mut self, index: u32, cause: Cause) {
         let Some(slot) = self.slots.at_mut(index) else { return };
         let dropped = slot.outbox.drop_queued();
+        slot.story.history.note(Event::OutputDropped);
+        self.closes.note_unsent(index, dropped);
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
         if slot.conn.stage() == Stage::Talking {
             self.numbers.count(Counter::OutboxOverflows, 1);
-            self.call(index, |conn, cx| conn.end(Cause::Slow, cx));
+            self.call(index, |conn, cx| conn.end(cause, cx));
         } else {
-            self.call(index, |conn, _| conn.abandon(Cause::Slow));
+            self.call(index, |conn, _| conn.abandon(cause));
         }
     }
 
@@ -61,10 +65,13 @@ impl<R: Ring> Shard<R> {
         if slot.outbox.is_backlogged() {
             self.numbers.lower(Gauge::Backlogs, 1);
         }
-        let dropped = slot.outbox.clear();
+        let opened = slot.extras.take_tls().map_or(0, |tls| tls.opened_bytes());
+        let (dropped, socket) = (slot.outbox.clear() + opened, slot.socket);
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
         slot.flags.closing = true;
-        self.ring.close(slot.socket, token, farewell(leave));
+        self.closes.note_unsent(index, dropped);
+        self.record_close(index);
+        self.ring.close(socket, token, farewell(leave));
     }
 
     /// Looks again at connections that waited for the flush.
@@ -79,15 +86,30 @@ impl<R: Ring> Shard<R> {
 
     /// The socket is closed and nothing of it is in flight: the slot is free.
     pub(super) fn closed(&mut self, token: Token) {
-        let Some(slot) = self.slots.remove(token) else { return };
+        let Some(mut slot) = self.slots.remove(token) else { return };
+        self.leave_seat(&mut slot);
         self.hurry_accept();
+        let verdict = slot.conn.verdict();
         match slot.conn.protocol() {
             Some(protocol) => {
-                let verdict = slot.conn.verdict();
                 let code = CloseCodeLabel::of(verdict.code);
-                self.numbers.closed(code, verdict.initiator, verdict.cause, protocol);
+                self.numbers.closed(code, verdict.cause, protocol);
             }
-            None => self.handshaking -= 1,
+            None => {
+                self.handshaking -= 1;
+                self.numbers.handshake_ended(verdict.cause);
+            }
         }
+    }
+}
+
+/// The cause that a failure of the transport is.
+pub(super) fn transport_cause(errno: Errno) -> Cause {
+    match errno.0 {
+        32 => Cause::BrokenPipe,                     // EPIPE
+        104 => Cause::Reset,                         // ECONNRESET
+        110 => Cause::TcpTimeout,                    // ETIMEDOUT
+        100 | 101 | 112 | 113 => Cause::Unreachable, // ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH
+        _ => Cause::TransportError,
     }
 }

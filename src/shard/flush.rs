@@ -1,9 +1,11 @@
 //! The end of a turn: one send for each connection with output.
 
 use crate::conn::outbox::Piece;
+use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, Errno, Ring, Sends, Socket, Token};
 
+use super::ending::transport_cause;
 use super::{Shard, to_u64};
 
 /// An arena that has grown beyond this is given back.
@@ -68,12 +70,12 @@ impl<R: Ring> Shard<R> {
             if slot.flags.closing || slot.outbox.is_backlogged() {
                 return false;
             }
-            let queued = slot.outbox.bytes();
-            let taken = match &mut slot.tls {
+            let queued = slot.queued_bytes();
+            let taken = match slot.extras.tls_mut() {
                 None => Ok(slot.outbox.take_flight(&mut self.desk.arena)),
                 Some(tls) => tls.take_flight(&mut slot.outbox, &mut self.desk.arena),
             };
-            taken_bytes += queued - slot.outbox.bytes();
+            taken_bytes += queued - slot.queued_bytes();
             let piece = match taken {
                 Ok(Some(piece)) => piece,
                 Ok(None) => return false,
@@ -113,16 +115,20 @@ impl<R: Ring> Shard<R> {
         let unsent = piece.len() - sent;
         self.flush.bytes -= unsent;
         let Some(slot) = self.slots.get_mut(token) else { return };
-        if errno.is_some_and(|errno| errno != FULL) {
+        if let Some(errno) = errno.filter(|errno| *errno != FULL) {
+            slot.story.history.note(Event::Failed);
             let dropped = slot.outbox.clear();
+            self.closes.note_unsent(token.slot, dropped + unsent);
             self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
-            self.call(token.slot, |conn, _| conn.handle_failure());
+            let cause = transport_cause(errno);
+            self.call(token.slot, |conn, _| conn.handle_failure(cause));
             return;
         }
         let settings = &self.desk.settings.outbox;
         let rest = slot.outbox.refused(piece, sent, &self.desk.arena, settings, self.now);
         self.numbers.raise(Gauge::OutboxBytes, to_u64(unsent));
         self.numbers.raise(Gauge::Backlogs, 1);
+        slot.story.history.note(Event::BacklogBegan);
         self.ring.send_owned(slot.socket, token, rest);
         self.schedule(token.slot);
     }

@@ -1,23 +1,23 @@
 //! What the ring reports.
 
-use crate::conn::connection::{Connection, Room, Stage};
-use crate::conn::outbox::Outbox;
+use crate::conn::connection::{Connection, Stage};
 use crate::conn::tls::failure::Failure;
-use crate::dialect::cause::Cause;
+use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
-use crate::ring::{Completion, End, Errno, Ring, Socket, Token};
-use crate::topic::subscribers::Memberships;
+use crate::ring::{Completion, End, Errno, Ring, Token};
 
-use super::drain::Life;
+use super::ending::transport_cause;
 use super::labels::PauseReason;
-use super::secure::Begun;
-use super::slots::{Flags, Reading, Slot};
-use super::{ACCEPT_PAUSES, Accepting, Settings, Shard, is_out_of_descriptors, to_u64};
+use super::slots::Reading;
+use super::{ACCEPT_PAUSES, Accepting, Shard, is_out_of_descriptors, to_u64};
 
 impl<R: Ring> Shard<R> {
     pub(super) fn handle(&mut self, completion: Completion) {
         match completion {
-            Completion::Accepted { listener, socket } => self.accepted(listener, socket),
+            Completion::Accepted { listener, socket } => {
+                self.listeners[listener].pause = ACCEPT_PAUSES.0;
+                self.newcomers.push_back((listener, socket));
+            }
             Completion::AcceptEnded { listener, errno } => self.accept_ended(listener, errno),
             Completion::Received { token, lease } => {
                 self.receive(token, lease);
@@ -30,36 +30,6 @@ impl<R: Ring> Shard<R> {
             Completion::Closed { token } => self.closed(token),
             // The lanes are looked at in every turn.
             Completion::Woken => {}
-        }
-    }
-
-    fn accepted(&mut self, listener: usize, socket: Socket) {
-        let Settings { connections_max, handshakes_max, .. } = self.settings;
-        let is_full = self.slots.len() >= connections_max || self.handshaking >= handshakes_max;
-        let room = if is_full { Room::Full } else { Room::Free };
-        self.listeners[listener].pause = ACCEPT_PAUSES.0;
-        let number = u16::try_from(listener).unwrap_or(u16::MAX);
-        let settings = &self.desk.settings;
-        let token = self.slots.insert(Slot {
-            conn: Connection::new(number, room, self.now, settings),
-            outbox: Outbox::default(),
-            tls: None,
-            memberships: Memberships::default(),
-            socket,
-            scheduled: 0,
-            reading: Reading::Armed,
-            flags: Flags::default(),
-        });
-        self.handshaking += 1;
-        if self.begin_tls(listener, token) == Begun::Refused {
-            return;
-        }
-        self.ring.receive(socket, token);
-        match self.life {
-            Life::Running => self.schedule(token.slot),
-            Life::Draining(_) | Life::Stopping => {
-                self.call(token.slot, |conn, cx| conn.end(Cause::Drain, cx));
-            }
         }
     }
 
@@ -92,13 +62,16 @@ impl<R: Ring> Shard<R> {
         }
         match end {
             End::Fin => {
+                slot.story.history.note(Event::FinReceived);
                 slot.reading = Reading::Ended;
                 let cause = self.cause_of_fin(token);
                 self.call(token.slot, |conn, _| conn.handle_fin(cause));
             }
-            End::Failed(_) => {
+            End::Failed(errno) => {
+                slot.story.history.note(Event::Failed);
                 slot.reading = Reading::Ended;
-                self.call(token.slot, |conn, _| conn.handle_failure());
+                let cause = transport_cause(errno);
+                self.call(token.slot, |conn, _| conn.handle_failure(cause));
             }
             End::NoBuffers => {
                 slot.reading = Reading::Starved;
@@ -128,26 +101,37 @@ impl<R: Ring> Shard<R> {
         if slot.flags.closing {
             return;
         }
-        let Ok(sent) = result else {
-            self.call(token.slot, |conn, _| conn.handle_failure());
-            return;
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(errno) => {
+                slot.story.history.note(Event::Failed);
+                let cause = transport_cause(errno);
+                self.call(token.slot, |conn, _| conn.handle_failure(cause));
+                return;
+            }
         };
-        let before = slot.outbox.bytes();
-        let tls = slot.tls.as_deref_mut();
+        if slot.outbox.is_between_frames(sent)
+            && !slot.is_mid_frame()
+            && slot.conn.stage() == Stage::Talking
+        {
+            // What is owed goes out in front of what is queued.
+            self.call(token.slot, Connection::unblocked);
+        }
+        let slot = self.slots.get_mut(token).filter(|slot| !slot.flags.closing);
+        let Some(slot) = slot else { return };
+        let before = slot.queued_bytes();
+        let tls = slot.extras.tls_mut();
         let next = slot.outbox.progressed(sent, tls, &self.desk.settings.outbox, self.now);
-        let after = slot.outbox.bytes();
-        self.numbers.count(Counter::BytesSent, to_u64(sent));
         // Records are longer than what is in them.
-        self.numbers.raise(Gauge::OutboxBytes, to_u64(after));
+        self.numbers.raise(Gauge::OutboxBytes, to_u64(slot.queued_bytes()));
         self.numbers.lower(Gauge::OutboxBytes, to_u64(before));
+        self.numbers.count(Counter::BytesSent, to_u64(sent));
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
+            slot.story.history.note(Event::BacklogEnded);
             if !slot.is_clear() {
-                return self.abandon_tls(token.slot, Failure::WornOut);
-            }
-            if slot.conn.stage() == Stage::Talking {
-                self.call(token.slot, Connection::unblocked);
-            } else {
+                self.abandon_tls(token.slot, Failure::WornOut);
+            } else if slot.conn.stage() != Stage::Talking {
                 self.see_off(token.slot);
             }
             return;

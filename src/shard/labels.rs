@@ -1,7 +1,7 @@
 //! The label values of the shards' metrics.
 
 use crate::conn;
-use crate::conn::closing::Initiator;
+use crate::conn::guest::Unheard;
 use crate::conn::tls::failure::Failure;
 use crate::conn::tls::session::Resumption;
 use crate::conn::tls::terms::Version;
@@ -14,13 +14,17 @@ pub enum Labels {}
 
 impl Vocabulary for Labels {
     type Protocol = Protocol;
-    type Initiator = Initiator;
     type Cause = Cause;
     type RefusalReason = RefusalReason;
     type PauseReason = PauseReason;
     type TlsVersion = Version;
     type TlsResumption = Resumption;
     type TlsFailure = Failure;
+    type UnheardReason = Unheard;
+
+    fn initiator(cause: usize) -> &'static str {
+        Cause::ALL[cause].initiator().label()
+    }
 }
 
 impl Label for Protocol {
@@ -39,23 +43,12 @@ impl Label for Cause {
     const COUNT: usize = Self::ALL.len();
 
     fn index(self) -> usize {
-        self as usize
+        let index = Self::ALL.iter().position(|cause| *cause == self);
+        index.expect("every cause is listed")
     }
 
     fn text(index: usize) -> &'static str {
         Self::ALL[index].label()
-    }
-}
-
-impl Label for Initiator {
-    const COUNT: usize = 3;
-
-    fn index(self) -> usize {
-        self as usize
-    }
-
-    fn text(index: usize) -> &'static str {
-        ["client", "server", "transport"][index]
     }
 }
 
@@ -83,6 +76,18 @@ impl Label for RefusalReason {
 
     fn text(index: usize) -> &'static str {
         conn::REFUSAL_REASONS[index]
+    }
+}
+
+impl Label for Unheard {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        Unheard::index(self)
+    }
+
+    fn text(index: usize) -> &'static str {
+        Self::ALL[index].reason()
     }
 }
 
@@ -164,11 +169,11 @@ mod tests {
     fn the_values_of_a_label_are_distinct_words() {
         assert_distinct::<Protocol>();
         assert_distinct::<Cause>();
-        assert_distinct::<Initiator>();
         assert_distinct::<RefusalReason>();
         assert_distinct::<PauseReason>();
         assert_distinct::<Resumption>();
         assert_distinct::<Failure>();
+        assert_distinct::<Unheard>();
     }
 
     #[test]
@@ -187,9 +192,9 @@ mod tests {
             ["1.2", "1.3"]
         );
         assert_eq!(Resumption::text(Resumption::Resumed.index()), "true");
-        let initiators = [Initiator::Client, Initiator::Server, Initiator::Transport];
-        let texts = initiators.map(|initiator| Initiator::text(initiator.index()));
-        assert_eq!(texts, ["client", "server", "transport"]);
+        let initiators = [Cause::ClientClose, Cause::Reset, Cause::Drain]
+            .map(|cause| Labels::initiator(cause.index()));
+        assert_eq!(initiators, ["client", "transport", "server"]);
         assert_eq!(PauseReason::text(PauseReason::Descriptors.index()), "fd");
         assert_eq!(PauseReason::text(PauseReason::Kernel.index()), "kernel");
     }

@@ -8,24 +8,29 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::auth::crowd::Seats;
 use crate::conn::connection::Leave;
-use crate::conn::{self, Tally};
+use crate::conn::guest::Guest;
+use crate::conn::{self, Codec, Tally};
 use crate::dialect::scratch::Scratch;
 use crate::dialect::{Action, Answer, Ticket};
 use crate::mail::message::Request;
 use crate::mail::post::Post;
 use crate::metrics::Writer;
 use crate::metrics::catalogue::{Gauge, SizeHistogram, TimeHistogram};
-use crate::ring::{Completion, Errno, Farewell, Fatal, Ring, Token, Wait};
+use crate::ring::{Completion, Errno, Farewell, Fatal, Ring, Socket, Token, Wait};
 use crate::topic::home::Homes;
 use crate::topic::subscribers::Topics;
 
 mod actions;
+mod admission;
 pub mod audit;
 mod call;
+mod closes;
 mod deliver;
 mod drain;
 mod ending;
+mod extras;
 mod flush;
 mod hub;
 mod inbound;
@@ -35,6 +40,7 @@ pub mod secure;
 mod slots;
 mod wheel;
 
+use closes::Registry;
 use drain::Life;
 use flush::Flush;
 use labels::Labels;
@@ -46,14 +52,22 @@ use wheel::Wheel;
 pub struct Settings {
     /// How many shards there are; the control thread comes after them.
     pub shards: usize,
-    /// Connections of this shard; more are answered with 503.
-    pub connections_max: usize,
+    /// Connections of all shards; more are answered with 503.
+    pub seats: Arc<Seats>,
+    /// Connections of all shards by listener, where that has a limit of its own.
+    pub listener_seats: Vec<Option<Arc<Seats>>>,
+    /// Connections of this shard that wait to be told that there is no room; more are closed unheard.
+    pub turned_away_max: usize,
     /// Connections of this shard that are not upgraded yet; more are answered with 503.
     pub handshakes_max: usize,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
     /// Topics at home on this shard.
     pub topics_max: usize,
+    /// Ended connections of each kind that are remembered.
+    pub closes_kept: usize,
+    /// Clients of this shard that may keep their context of compression.
+    pub deflate_contexts_max: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
     /// Settings of TLS.
@@ -86,9 +100,14 @@ pub struct Shard<R: Ring> {
     tls_steps: usize,
     /// Connections whose handshake waits for a later turn, oldest first.
     held: VecDeque<Token>,
+    /// Those among them that wait to be told that there is no room.
+    turned_away: usize,
+    /// Accepted connections that wait for their turn.
+    newcomers: VecDeque<(usize, Socket)>,
     wheel: Wheel,
     topics: Topics,
     homes: Homes,
+    closes: Registry,
     desk: Desk,
     flush: Flush,
     /// Slots with output, in the order in which they got it.
@@ -123,6 +142,7 @@ struct Desk {
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
     settings: Arc<conn::Settings>,
 }
@@ -170,9 +190,12 @@ impl<R: Ring> Shard<R> {
             tls_handshaking: 0,
             tls_steps: 0,
             held: VecDeque::new(),
+            turned_away: 0,
+            newcomers: VecDeque::new(),
             wheel: Wheel::new(now),
             topics: Topics::default(),
             homes: Homes::new(nonce, settings.topics_max),
+            closes: Registry::new(settings.closes_kept, now),
             desk: Desk {
                 now,
                 arena: Vec::new(),
@@ -180,6 +203,7 @@ impl<R: Ring> Shard<R> {
                 actions: Vec::new(),
                 tally: Tally::default(),
                 scratch: Scratch::default(),
+                codec: Codec::new(settings.conn.deflate, settings.deflate_contexts_max),
                 random,
                 settings: Arc::clone(&settings.conn),
             },
@@ -230,6 +254,7 @@ impl<R: Ring> Shard<R> {
             self.handle(completion);
         }
         self.completions = completions;
+        self.admit_newcomers();
         self.feed_starved();
         self.resume_ready();
         self.handle_timeouts();
@@ -278,6 +303,7 @@ impl<R: Ring> Shard<R> {
             || !self.starved.is_empty()
             || !self.answers.is_empty()
             || !self.held.is_empty()
+            || !self.newcomers.is_empty()
     }
 
     fn handle_timeouts(&mut self) {
@@ -293,10 +319,11 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             slot.scheduled = 0;
-            if slot.outbox.deadline().is_some_and(|deadline| deadline <= self.now) {
-                self.give_up_slow(entry.slot);
-            } else {
-                self.call(entry.slot, |conn, cx| conn.handle_timeout(cx));
+            self.time_out_handshake(entry.slot);
+            let Some(slot) = self.slots.at_mut(entry.slot) else { continue };
+            match slot.slowness(self.now) {
+                Some(cause) => self.give_up_slow(entry.slot, cause),
+                None => self.call(entry.slot, |conn, cx| conn.handle_timeout(cx)),
             }
         }
         self.retry_accept();
@@ -327,26 +354,34 @@ impl<R: Ring> Shard<R> {
     }
 
     fn publish_numbers(&mut self) {
-        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(self.handshaking));
         self.numbers.set(Gauge::TlsHandshaking, to_u64(self.tls_handshaking));
+        let on_their_way = self.handshaking + self.newcomers.len();
+        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(on_their_way));
         self.numbers.set(Gauge::Subscriptions, to_u64(self.topics.subscribers()));
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));
         self.numbers.set(Gauge::HistoryPublications, to_u64(self.homes.history_len()));
+        self.publish_deflate_stats();
         self.publish_ring_stats();
     }
 }
 
 impl Desk {
-    fn context(&mut self, is_backlogged: bool) -> conn::Context<'_> {
+    fn context<'a>(
+        &'a mut self,
+        guest: Option<&'a mut Guest>,
+        is_backlogged: bool,
+    ) -> conn::Context<'a> {
         conn::Context {
             now: self.now,
             frames: &mut self.arena,
             actions: &mut self.actions,
             tally: &mut self.tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
             settings: &self.settings,
             random: &mut self.random,
+            guest,
             is_backlogged,
         }
     }

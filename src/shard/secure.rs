@@ -7,16 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::conn::connection::Stage;
+use crate::conn::connection::{Connection, Stage};
 use crate::conn::tls::failure::Failure;
 use crate::conn::tls::offer::Offer;
-use crate::conn::tls::session::{Established, Heard};
+use crate::conn::tls::session::{Established, Heard, Tls};
 use crate::dialect::cause::Cause;
 use crate::metrics::catalogue::{Counter, Gauge, TimeHistogram};
 use crate::ring::{Lease, Ring, Token};
 
-use super::drain::Life;
-use super::slots::{Reading, Slot};
+use super::slots::Slot;
 use super::{Shard, to_u64};
 
 /// Plain bytes that room is kept for between turns.
@@ -35,58 +34,57 @@ pub struct Settings {
     pub handshakes_per_turn: usize,
 }
 
-/// Whether a connection may begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begun {
-    /// It may.
-    Yes,
-    /// It is to be closed before anything of it is read.
-    Refused,
-}
-
 impl<R: Ring> Shard<R> {
+    /// Whether there is TLS at `listener`, and as many handshakes are under way as there may be.
+    pub(super) fn lacks_tls_handshakes(&self, listener: usize) -> bool {
+        let Settings { offers, handshakes_max, .. } = &self.settings.tls;
+        matches!(offers.get(listener), Some(Some(_))) && self.tls_handshaking >= *handshakes_max
+    }
+
     /// Begins TLS on a connection that `listener` has just accepted, if there is to be any.
-    pub(super) fn begin_tls(&mut self, listener: usize, token: Token) -> Begun {
+    pub(super) fn begin_tls(&mut self, listener: usize, conn: &mut Connection) -> Option<Box<Tls>> {
         let settings = &self.settings.tls;
-        let Some(Some(offer)) = settings.offers.get(listener) else { return Begun::Yes };
-        let Some(slot) = self.slots.get_mut(token) else { return Begun::Yes };
-        if self.tls_handshaking >= settings.handshakes_max {
-            self.numbers.tls_handshake_failed(Failure::Limit);
-            slot.reading = Reading::Ended;
-            slot.conn.abandon(Cause::Shed);
-            self.review(token.slot);
-            return Begun::Refused;
-        }
-        slot.conn.set_head_deadline(self.now + settings.handshake_timeout);
-        slot.tls = Some(Box::new(offer.begin(self.now)));
+        let offer = settings.offers.get(listener)?.as_ref()?;
+        conn.set_head_deadline(self.now + settings.handshake_timeout);
         self.tls_handshaking += 1;
-        Begun::Yes
+        Some(Box::new(offer.begin(self.now)))
     }
 
     /// Gives received records to a connection with TLS; the lease is back afterwards.
     pub(super) fn receive_records(&mut self, token: Token, lease: Lease) {
         let Some(slot) = self.slots.get_mut(token) else { return self.ring.release(lease) };
-        let Some(tls) = slot.tls.as_mut() else { return self.ring.release(lease) };
-        let was_handshaking = tls.is_handshaking();
-        let must_wait = was_handshaking && (slot.flags.held || self.tls_steps == 0);
+        let is_held = slot.extras.is_held();
         let mut plain = std::mem::take(&mut self.desk.plain);
-        let input = self.ring.bytes(&lease);
-        let heard = if tls.has_failed() {
+        let mut input = self.ring.bytes(&lease);
+        if slot.extras.guest_mut().is_some_and(|guest| guest.is_awaited()) {
+            // What a load balancer says comes before TLS.
+            let mut cx = self.desk.context(slot.extras.guest_mut(), false);
+            let used = slot.conn.read_proxy_header(input, &mut cx);
+            input = &mut input[used..];
+        }
+        let Some(tls) = slot.extras.tls_mut() else { return self.ring.release(lease) };
+        let was_handshaking = tls.is_handshaking();
+        let must_wait = was_handshaking && (is_held || self.tls_steps == 0);
+        let heard = if input.is_empty() {
+            Some(Heard::default())
+        } else if tls.has_failed() {
             // Not TLS any more: to be counted and thrown away.
             plain.extend_from_slice(input);
             Some(Heard::default())
         } else if must_wait {
-            if !slot.flags.held {
-                slot.flags.held = true;
+            let failure = tls.hold(input);
+            if !slot.extras.set_held(true) {
                 self.held.push_back(token);
             }
-            Some(Heard { failure: tls.hold(input), ..Heard::default() })
+            Some(Heard { failure, ..Heard::default() })
         } else {
             self.tls_steps -= usize::from(was_handshaking);
             guarded(|| tls.receive(input, &mut plain))
         };
         self.ring.release(lease);
+        self.notice_lack(token.slot);
         self.heard(token, was_handshaking, heard, plain);
+        self.review(token.slot);
     }
 
     /// Goes on with handshakes that had to wait, as many as this turn allows.
@@ -96,11 +94,9 @@ impl<R: Ring> Shard<R> {
             && let Some(token) = self.held.pop_front()
         {
             let Some(slot) = self.slots.get_mut(token) else { continue };
-            slot.flags.held = false;
-            let Some(tls) = slot.tls.as_mut().filter(|tls| tls.is_handshaking()) else { continue };
-            if slot.flags.closing {
-                continue;
-            }
+            slot.extras.set_held(false);
+            let tls = slot.extras.tls_mut().filter(|tls| tls.is_handshaking());
+            let Some(tls) = tls else { continue };
             self.tls_steps -= 1;
             let mut plain = std::mem::take(&mut self.desk.plain);
             let heard = guarded(|| tls.resume(&mut plain));
@@ -122,7 +118,7 @@ impl<R: Ring> Shard<R> {
             self.established(token, established);
         }
         if !plain.is_empty() {
-            self.receive_plain(token, &mut plain);
+            self.call(token.slot, |conn, cx| conn.receive(&mut plain, cx));
         }
         plain.clear();
         plain.shrink_to(PLAIN_BYTES_KEPT);
@@ -161,27 +157,40 @@ impl<R: Ring> Shard<R> {
     /// TLS has failed: what is queued can no longer be sent, but for an alert.
     fn fail_tls(&mut self, index: u32, failure: Failure) {
         let Some(slot) = self.slots.at_mut(index) else { return };
-        if let Some(tls) = &mut slot.tls {
+        let before = slot.queued_bytes();
+        if let Some(tls) = slot.extras.tls_mut() {
             tls.fail(failure);
         }
-        let dropped = slot.outbox.drop_queued();
+        slot.outbox.drop_queued();
+        let dropped = before - slot.queued_bytes();
+        self.closes.note_unsent(index, dropped);
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
-        self.call(index, |conn, cx| conn.fail_transport(Cause::TlsAlert, cx));
+        self.call(index, |conn, cx| conn.fail_transport(failure.cause(), cx));
     }
 
     /// Nothing can be encrypted any more: the connection ends without a word.
     pub(super) fn abandon_tls(&mut self, index: u32, failure: Failure) {
         let Some(slot) = self.slots.at_mut(index) else { return };
         let dropped = slot.outbox.drop_queued();
+        self.closes.note_unsent(index, dropped);
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
-        tracing::debug!(reason = failure.label(), "a connection cannot encrypt any more");
-        self.call(index, |conn, _| conn.abandon(Cause::TlsAlert));
+        self.call(index, |conn, _| conn.abandon(failure.cause()));
+    }
+
+    /// Ends a handshake whose time is over; nothing is said.
+    pub(super) fn time_out_handshake(&mut self, index: u32) {
+        let Some(slot) = self.slots.at_mut(index) else { return };
+        let deadline = slot.conn.deadline(&self.desk.settings);
+        let is_handshaking = slot.extras.tls().is_some_and(|tls| tls.is_handshaking());
+        if is_handshaking && deadline.is_some_and(|deadline| deadline <= self.now) {
+            self.call(index, |conn, _| conn.leave(Cause::TlsTimeout));
+        }
     }
 
     /// Sees to it that pending records go out.
     pub(super) fn send_records(&mut self, index: u32) {
         let Some(slot) = self.slots.at_mut(index) else { return };
-        let waits = slot.tls.as_ref().is_some_and(|tls| !tls.is_clear());
+        let waits = slot.extras.tls().is_some_and(|tls| !tls.is_clear());
         if waits && !slot.flags.dirty && !slot.flags.closing && !slot.outbox.is_backlogged() {
             slot.flags.dirty = true;
             self.dirty.push(index);
@@ -191,13 +200,12 @@ impl<R: Ring> Shard<R> {
     /// Counts a handshake that will not be completed, because its connection is about to be closed.
     pub(super) fn give_up_handshake(&mut self, index: u32) {
         let Some(slot) = self.slots.at_mut(index) else { return };
-        let has_gone = slot.reading == Reading::Ended;
-        let Some(tls) = slot.tls.as_mut().filter(|tls| tls.is_handshaking()) else { return };
-        let failure = match (has_gone, self.life) {
-            (true, _) => Failure::Gone,
-            (false, Life::Running) => Failure::Timeout,
-            (false, Life::Draining(_) | Life::Stopping) => Failure::Drain,
+        let failure = match slot.conn.verdict().cause {
+            Cause::TlsTimeout => Failure::Timeout,
+            Cause::Drain => Failure::Drain,
+            _ => Failure::Gone,
         };
+        let Some(tls) = slot.extras.tls_mut().filter(|tls| tls.is_handshaking()) else { return };
         tls.fail(failure);
         self.tls_handshaking -= 1;
         self.numbers.tls_handshake_failed(failure);
@@ -205,7 +213,7 @@ impl<R: Ring> Shard<R> {
 
     /// The cause of an end by FIN: with TLS a peer says that it is done before it goes.
     pub(super) fn cause_of_fin(&mut self, token: Token) -> Cause {
-        let tls = self.slots.get_mut(token).and_then(|slot| slot.tls.as_ref());
+        let tls = self.slots.get_mut(token).and_then(|slot| slot.extras.tls());
         match tls {
             Some(tls) if !tls.is_handshaking() && !tls.has_peer_closed() => Cause::TlsTruncated,
             Some(_) | None => Cause::ClientGone,
@@ -216,14 +224,24 @@ impl<R: Ring> Shard<R> {
 impl Slot {
     /// Whether nothing waits to be sent, not even records of TLS itself.
     pub(super) fn is_clear(&self) -> bool {
-        self.outbox.is_clear() && self.tls.as_ref().is_none_or(|tls| tls.is_clear())
+        self.outbox.is_clear() && self.extras.tls().is_none_or(|tls| tls.is_clear())
+    }
+
+    /// Bytes queued for the client, those that TLS has begun to seal included.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.outbox.bytes() + self.extras.tls().map_or(0, |tls| tls.opened_bytes())
+    }
+
+    /// Whether a frame has begun to be sent whose rest TLS has not sealed.
+    pub(super) fn is_mid_frame(&self) -> bool {
+        self.extras.tls().is_some_and(|tls| tls.is_mid_frame())
     }
 
     /// Has TLS say that nothing more is sent, when all else is.
     pub(super) fn close_tls(&mut self) {
         if self.outbox.is_clear()
             && !matches!(self.conn.stage(), Stage::Talking)
-            && let Some(tls) = &mut self.tls
+            && let Some(tls) = self.extras.tls_mut()
         {
             tls.close();
         }

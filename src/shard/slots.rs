@@ -1,11 +1,15 @@
 //! The connections of one shard, in places that never move.
 
-use crate::conn::connection::Connection;
+use std::time::Instant;
+
+use crate::conn::connection::{Connection, Stage};
 use crate::conn::outbox::Outbox;
-use crate::conn::tls::session::Tls;
+use crate::dialect::cause::Cause;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
+use super::closes::Story;
+use super::extras::Extras;
 use super::wheel::Tick;
 
 /// Slots that are allocated together.
@@ -31,13 +35,27 @@ pub(super) enum Reading {
 pub(super) struct Slot {
     pub(super) conn: Connection,
     pub(super) outbox: Outbox,
-    pub(super) tls: Option<Box<Tls>>,
     pub(super) memberships: Memberships,
+    pub(super) extras: Extras,
     pub(super) socket: Socket,
+    pub(super) story: Story,
     /// Where it stands in the wheel; 0: nowhere.
     pub(super) scheduled: Tick,
     pub(super) reading: Reading,
     pub(super) flags: Flags,
+}
+
+impl Slot {
+    /// When the client is to be called slow, if it does not read. While the closing handshake lasts
+    /// its own deadline counts: also a client that took nothing for long may find our Close in time.
+    pub(super) fn slow_at(&self) -> Option<Instant> {
+        self.outbox.deadline().filter(|_| self.conn.stage() != Stage::LastWords)
+    }
+
+    /// Why the client is to be called slow at `now`, if it is.
+    pub(super) fn slowness(&self, now: Instant) -> Option<Cause> {
+        self.outbox.slowness(now).filter(|_| self.conn.stage() != Stage::LastWords)
+    }
 }
 
 /// In which of the shard's lists a slot stands, and what was already done for it.
@@ -47,14 +65,14 @@ pub(super) struct Flags {
     pub(super) dirty: bool,
     /// In the list of those with received bytes to go on with.
     pub(super) ready: bool,
-    /// In the list of handshakes that wait for a later turn.
-    pub(super) held: bool,
     /// In the list of those to be looked at after the flush because they are ending.
     pub(super) leaving: bool,
     /// The write side was shut.
     pub(super) shut: bool,
     /// The ring was told to close the socket.
     pub(super) closing: bool,
+    /// It has no seat: there was no room, and it only waits to be told so.
+    pub(super) turned_away: bool,
 }
 
 #[derive(Debug)]
@@ -141,13 +159,12 @@ fn index_u32(index: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use hashbrown::HashMap;
     use proptest::prelude::*;
 
+    use super::super::closes::Registry;
     use super::*;
-    use crate::conn::connection::{Room, Stage};
+    use crate::conn::connection::Room;
     use crate::dialect::cause::Cause;
     use crate::ring::sim::{Faults, World};
     use crate::ring::{Completion, Ring, Wait};
@@ -187,9 +204,10 @@ mod tests {
         Slot {
             conn: Connection::new(0, Room::Free, now, &settings),
             outbox: Outbox::default(),
-            tls: None,
             memberships: Memberships::default(),
+            extras: Extras::default(),
             socket,
+            story: Registry::new(0, now).story(now),
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
@@ -197,8 +215,8 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_stays_small() {
-        assert!(size_of::<Slot>() <= 248, "{}", size_of::<Slot>());
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Place>() <= 248, "{}", size_of::<Place>());
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::name::TopicName;
 pub enum Mode {
     /// Every publication has an offset; a bounded history allows recovery.
     Stream,
-    /// Only the newest publication matters; it is sent on recovery.
+    /// Only the newest publication matters: it is sent on recovery, and takes the place of older ones
+    /// in the queue of a client that lags.
     Latest,
     /// Nothing is kept and nothing is numbered.
     Live,
@@ -45,6 +46,8 @@ pub struct Namespace {
     pub recovery: bool,
     /// Which clients may publish.
     pub publish: PublishRight,
+    /// Whether its publications may be compressed.
+    pub compress: bool,
 }
 
 /// All namespaces by name.

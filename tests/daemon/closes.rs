@@ -198,22 +198,26 @@ fn a_failed_connection_is_counted_with_the_code_that_failed_it() {
     let gateway = Gateway::start(&[]);
     let mut ledger = Ledger::default();
     let broken: [(Vec<u8>, &str, &str); 16] = [
-        ([FIN | TEXT, 1, b'x'].to_vec(), "1002", "protocol_error"),
-        (frame(FIN | 0x40 | TEXT, b""), "1002", "protocol_error"),
-        (frame(FIN | 0x3, b""), "1002", "protocol_error"),
-        (header(FIN | TEXT, 0, Length::Two(5)), "1002", "protocol_error"),
-        (header(FIN | TEXT, 0, Length::Eight(1 << 63)), "1002", "protocol_error"),
-        (header(FIN | PING, 126, Length::Minimal), "1002", "protocol_error"),
-        (frame(PING, b""), "1002", "protocol_error"),
-        (frame(FIN | CONTINUATION, b""), "1002", "protocol_error"),
-        ([frame(TEXT, b"{"), frame(FIN | TEXT, b"}")].concat(), "1002", "protocol_error"),
-        (frame(FIN | CLOSE, b"x"), "1002", "protocol_error"),
-        (close(1005, b""), "1002", "protocol_error"),
+        ([FIN | TEXT, 1, b'x'].to_vec(), "1002", "unmasked_client_frame"),
+        (frame(FIN | 0x40 | TEXT, b""), "1002", "reserved_bit_set"),
+        (frame(FIN | 0x3, b""), "1002", "unknown_opcode"),
+        (header(FIN | TEXT, 0, Length::Two(5)), "1002", "length_not_minimal"),
+        (header(FIN | TEXT, 0, Length::Eight(1 << 63)), "1002", "length_top_bit_set"),
+        (header(FIN | PING, 126, Length::Minimal), "1002", "control_too_long"),
+        (frame(PING, b""), "1002", "control_fragmented"),
+        (frame(FIN | CONTINUATION, b""), "1002", "unexpected_continuation"),
+        ([frame(TEXT, b"{"), frame(FIN | TEXT, b"}")].concat(), "1002", "expected_continuation"),
+        (frame(FIN | CLOSE, b"x"), "1002", "bad_close_length"),
+        (close(1005, b""), "1002", "bad_close_code"),
         (frame(FIN | TEXT, b"\xFF"), "1007", "invalid_utf8"),
         (close(1000, b"\xFF"), "1007", "invalid_utf8"),
         (header(FIN | TEXT, 64 * 1024 + 1, Length::Minimal), "1009", "too_big"),
-        ([frame(TEXT, b""), frame(CONTINUATION, b"").repeat(128)].concat(), "1008", "flood"),
-        (frame(FIN | 0x7F, b""), "1002", "protocol_error"),
+        (
+            [frame(TEXT, b""), frame(CONTINUATION, b"").repeat(128)].concat(),
+            "1008",
+            "too_many_fragments",
+        ),
+        (frame(FIN | 0x7F, b""), "1002", "reserved_bit_set"),
     ];
     for (protocol, path) in PROTOCOLS {
         for (bytes, code, cause) in &broken {
@@ -238,7 +242,7 @@ fn too_many_control_frames_are_a_flood() {
             let mut client = gateway.open(path);
             client.send(&frame(FIN | opcode, b"").repeat(40));
             agree(&mut client, 1008, "flood");
-            ledger.note(protocol, by_server("1008", "flood"));
+            ledger.note(protocol, by_server("1008", "control_flood"));
         }
     }
     ledger.settle(&gateway);
@@ -307,10 +311,10 @@ fn silence_ends_with_the_cause_that_was_due_first() {
     });
     for protocol in ["raw", "echo"] {
         ledger.note(protocol, by_server("3008", "ping_timeout"));
-        ledger.note(protocol, by_server("3008", "idle"));
+        ledger.note(protocol, by_server("3008", "message_timeout"));
     }
     ledger.note("centrifuge", by_server("3012", "ping_timeout"));
-    ledger.note("centrifuge", by_server("3502", "idle"));
+    ledger.note("centrifuge", by_server("3502", "connect_timeout"));
     ledger.settle(&gateway);
     gateway.finish();
 }
@@ -384,15 +388,15 @@ fn a_slow_client_is_counted_whether_or_not_it_reads_its_close() {
         }
         if reads {
             agree(&mut client, 4008, "slow");
-            ledger.note("raw", by_server("4008", "slow"));
+            ledger.note("raw", by_server("4008", "slow_full"));
         } else {
             let open = || gateway.metrics().sum("connections") > 0;
             while open() {
                 pause(ms(20));
             }
             let sent = Some("4008");
-            let end =
-                End { code: "1006", initiator: "server", cause: "slow", sent, received: None };
+            let (initiator, cause) = ("server", "slow_full");
+            let end = End { code: "1006", initiator, cause, sent, received: None };
             ledger.note("raw", end);
         }
     };

@@ -288,7 +288,7 @@ fn a6_a_subscriber_that_does_not_read_is_told_that_it_is_slow() {
     raw.upgrade("/topic/big");
     overwhelm(&gateway, raw, 1_000, 4008);
     let closed = gateway.metrics().family("closed_total");
-    assert_eq!(closed.get("4008 server slow raw"), Some(&1), "{closed:?}");
+    assert_eq!(closed.get("4008 server slow_full raw"), Some(&1), "{closed:?}");
     canary.finish();
     gateway.finish();
 
@@ -304,7 +304,7 @@ fn a6_a_subscriber_that_does_not_read_is_told_that_it_is_slow() {
     }
     overwhelm(&gateway, centrifuge, 1_000, 3008);
     let closed = gateway.metrics().family("closed_total");
-    assert_eq!(closed.get("3008 server slow centrifuge"), Some(&1), "{closed:?}");
+    assert_eq!(closed.get("3008 server slow_full centrifuge"), Some(&1), "{closed:?}");
     canary.finish();
     gateway.finish();
 }
@@ -327,7 +327,7 @@ fn a6_a_subscriber_that_takes_nothing_for_long_is_slow_below_the_limit_too() {
     let began = now();
     let metrics = gateway.await_metrics(|metrics| metrics.sum("closed_total") == 1);
     assert!(now() - began < Duration::from_secs(3), "{:?}", now() - began);
-    assert_eq!(metrics.family("closed_total"), family([("1006 server slow raw", 1)]));
+    assert_eq!(metrics.family("closed_total"), family([("1006 server slow_stalled raw", 1)]));
     assert_eq!(client.drain(), Next::Reset);
     drop(client);
     canary.finish();
@@ -390,7 +390,7 @@ fn a6_a_client_that_sends_to_the_echo_and_never_reads_is_slow() {
     canary.finish();
     let metrics = gateway.await_metrics(|metrics| metrics.sum("connections") == 0);
     let closed = metrics.family("closed_total");
-    let wanted = [("1000 client client_close echo", 1), ("1006 server slow echo", 2)];
+    let wanted = [("1000 client client_close echo", 1), ("1006 server slow_full echo", 2)];
     assert_eq!(closed, family(wanted));
     assert_eq!(metrics.sum("outbox_overflows_total"), 2);
     gateway.finish();

@@ -66,9 +66,9 @@ fn f1_declared_lengths_are_refused_on_the_header_alone() {
     // costs, it costs in every round.
     let round = || {
         let before = gateway.usage().watch();
-        fail(&gateway, &declare(1 << 63), 1002, "protocol_error");
-        fail(&gateway, &declare((1 << 63) + 1), 1002, "protocol_error");
-        fail(&gateway, &declare(u64::MAX), 1002, "protocol_error");
+        fail(&gateway, &declare(1 << 63), 1002, "length_top_bit_set");
+        fail(&gateway, &declare((1 << 63) + 1), 1002, "length_top_bit_set");
+        fail(&gateway, &declare(u64::MAX), 1002, "length_top_bit_set");
         fail(&gateway, &declare(u64::MAX >> 1), 1009, "too_big");
         fail(&gateway, &declare(1 << 32), 1009, "too_big");
         fail(&gateway, &declare(64 * 1024 + 1), 1009, "too_big");
@@ -109,7 +109,7 @@ fn f3_lengths_in_too_many_bytes_fail() {
     let gateway = Gateway::start(&[]);
     let canary = gateway.canary();
     for length in [Length::Two(0), Length::Two(125), Length::Eight(125), Length::Eight(65_535)] {
-        fail(&gateway, &header(FIN | BINARY, 0, length), 1002, "protocol_error");
+        fail(&gateway, &header(FIN | BINARY, 0, length), 1002, "length_not_minimal");
     }
     let mut client = gateway.open("/echo");
     for len in [125, 126, 65_535, 65_536] {
@@ -125,12 +125,14 @@ fn f3_lengths_in_too_many_bytes_fail() {
 fn f4_unmasked_frames_reserved_bits_and_unknown_opcodes_fail_and_nothing_more_is_read() {
     let gateway = Gateway::start(&[]);
     let canary = gateway.canary();
-    let unmasked = [FIN | TEXT, 2, b'h', b'i'].to_vec();
-    let reserved = [0x40, 0x20, 0x10].map(|bit| frame(FIN | bit | TEXT, b"hi"));
-    let unknown = (0x3..=0x7).chain(0xB..=0xF).map(|opcode| frame(FIN | opcode, b"hi"));
-    for bytes in [unmasked].into_iter().chain(reserved).chain(unknown) {
+    let unmasked = ([FIN | TEXT, 2, b'h', b'i'].to_vec(), "unmasked_client_frame");
+    let reserved =
+        [0x40, 0x20, 0x10].map(|bit| (frame(FIN | bit | TEXT, b"hi"), "reserved_bit_set"));
+    let unknown = (0x3..=0x7).chain(0xB..=0xF);
+    let unknown = unknown.map(|opcode| (frame(FIN | opcode, b"hi"), "unknown_opcode"));
+    for (bytes, cause) in [unmasked].into_iter().chain(reserved).chain(unknown) {
         let and_more = [bytes, frame(FIN | TEXT, b"not echoed"), close(1000, b"")].concat();
-        fail(&gateway, &and_more, 1002, "protocol_error");
+        fail(&gateway, &and_more, 1002, cause);
     }
     assert_eq!(gateway.metrics().sum("close_received_total"), 0, "read after the failure");
     canary.finish();
@@ -143,9 +145,9 @@ fn f5_control_frames_are_short_and_whole() {
     let canary = gateway.canary();
     for opcode in [PING, PONG, CLOSE] {
         for len in [126, 65_536] {
-            fail(&gateway, &header(FIN | opcode, len, Length::Minimal), 1002, "protocol_error");
+            fail(&gateway, &header(FIN | opcode, len, Length::Minimal), 1002, "control_too_long");
         }
-        fail(&gateway, &frame(opcode, b""), 1002, "protocol_error");
+        fail(&gateway, &frame(opcode, b""), 1002, "control_fragmented");
     }
     let mut client = gateway.open("/echo");
     client.send_frame(FIN | PING, &[b'p'; 125]);
@@ -165,7 +167,7 @@ fn f6_fragments_are_limited_in_number() {
         bytes
     };
     for payload in [&b"x"[..], b""] {
-        fail(&gateway, &begun(129, payload), 1008, "flood");
+        fail(&gateway, &begun(129, payload), 1008, "too_many_fragments");
     }
     for payload in [&b"x"[..], b""] {
         let mut client = gateway.open("/echo");
@@ -209,7 +211,7 @@ fn f6_messages_that_are_begun_and_not_finished_end_in_time_and_cost_little() {
     canary.finish();
     gateway.await_metrics(|metrics| metrics.sum("connections") == 0);
     let closed = gateway.metrics().family("closed_total");
-    assert_eq!(closed.get("1006 server idle echo"), Some(&(COUNT as u64)), "{closed:?}");
+    assert_eq!(closed.get("1006 server message_timeout echo"), Some(&(COUNT as u64)), "{closed:?}");
     gateway.finish();
 }
 
@@ -283,7 +285,7 @@ fn f9_pings_are_limited_in_number() {
     assert!(matches!(client.drain(), Next::Fin | Next::Reset));
     sender.join().expect("it only writes");
     drop(client);
-    expect_count(&gateway, &before, "1006 server flood echo");
+    expect_count(&gateway, &before, "1006 server control_flood echo");
     canary.finish();
     gateway.finish();
 }
@@ -354,11 +356,11 @@ fn f10_control_frames_may_come_between_fragments_and_messages_may_not() {
     client.send_frame(TEXT, b"never finished");
     client.send_close(1001);
     client.expect_close(1001);
-    fail(&gateway, &frame(FIN | CONTINUATION, b"x"), 1002, "protocol_error");
-    fail(&gateway, &frame(CONTINUATION, b"x"), 1002, "protocol_error");
+    fail(&gateway, &frame(FIN | CONTINUATION, b"x"), 1002, "unexpected_continuation");
+    fail(&gateway, &frame(CONTINUATION, b"x"), 1002, "unexpected_continuation");
     for second in [TEXT, FIN | TEXT, BINARY, FIN | BINARY] {
         let bytes = [frame(TEXT, b"x"), frame(second, b"y")].concat();
-        fail(&gateway, &bytes, 1002, "protocol_error");
+        fail(&gateway, &bytes, 1002, "expected_continuation");
     }
     drop(client);
     canary.finish();
@@ -414,11 +416,11 @@ fn f11_text_that_is_not_utf_8_fails_at_once() {
 fn f12_closes_with_what_may_not_be_sent_fail() {
     let gateway = Gateway::start(&[]);
     let canary = gateway.canary();
-    fail(&gateway, &frame(FIN | CLOSE, b"x"), 1002, "protocol_error");
+    fail(&gateway, &frame(FIN | CLOSE, b"x"), 1002, "bad_close_length");
     for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 9999, u16::MAX] {
-        fail(&gateway, &close(code, b""), 1002, "protocol_error");
+        fail(&gateway, &close(code, b""), 1002, "bad_close_code");
     }
-    fail(&gateway, &close(1000, &[b'x'; 124]), 1002, "protocol_error");
+    fail(&gateway, &close(1000, &[b'x'; 124]), 1002, "control_too_long");
     let good = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
     for code in good.into_iter().chain([3000, 3999, 4000, 4999]) {
         assert_eq!(code_after(&gateway, &close(code, &[b'x'; 123])), Some(code));
@@ -453,7 +455,7 @@ fn f13_what_comes_after_a_close_is_ignored() {
     canary.finish();
     gateway.await_metrics(|metrics| metrics.sum("connections") == 0);
     let closed = gateway.metrics().family("closed_total");
-    let wanted = [("1000 client client_close echo", 2), ("1002 server protocol_error echo", 1)];
+    let wanted = [("1000 client client_close echo", 2), ("1002 server unknown_opcode echo", 1)];
     assert_eq!(closed, family(wanted));
     gateway.finish();
 }

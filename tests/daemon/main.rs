@@ -4,6 +4,8 @@
 //! `RINGWAY_TEST_DISABLE=all` runs it without the optional features of the kernel,
 //! `RINGWAY_MUTATIONS=200000` sets how many broken inputs are tried, `RINGWAY_SEED` which ones.
 
+mod admission_limits;
+mod admission_proxies;
 mod closes;
 mod config_errors;
 mod counting;
@@ -12,6 +14,7 @@ mod hostile_application;
 mod hostile_frames;
 mod hostile_http;
 mod mutations;
+mod slow_clients;
 mod tls;
 mod tls_handshakes;
 mod tls_hostile;

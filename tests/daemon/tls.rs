@@ -170,7 +170,7 @@ fn a_broken_record_ends_the_connection_with_an_alert() {
     assert!(told.contains("BadRecordMac"), "{told}");
     client.finish_writing();
     let metrics = secure.gateway.await_metrics(|metrics| metrics.sum("closed_total") == 1);
-    let ends = family([("1006 transport tls_alert echo", 1)]);
+    let ends = family([("1006 server tls_failed echo", 1)]);
     assert_eq!(metrics.family("closed_total"), ends);
     drop(client);
     secure.gateway.finish();

@@ -119,6 +119,15 @@ impl Client {
         }
     }
 
+    /// The last publication that it has heard of each topic.
+    pub(crate) fn newest(&self) -> Vec<(usize, usize)> {
+        match &self.talk {
+            Talk::Raw(raw) => raw.run.last().map(|&id| (raw.topic, id)).into_iter().collect(),
+            Talk::Centrifuge(dialogue) => dialogue.newest(),
+            Talk::Echo(_) => Vec::new(),
+        }
+    }
+
     /// Its Centrifugo client id.
     pub(crate) fn client_id(&self) -> Option<&str> {
         match &self.talk {
@@ -133,6 +142,7 @@ impl Client {
         assert!(self.out.is_empty(), "client {uid}: the gateway does not read");
         assert!(!self.decoder.is_mid_frame(), "client {uid}: half a frame");
         assert!(self.ending.upgraded, "client {uid}: no answer to its request");
+        assert!(self.pings.is_empty(), "client {uid}: the last ping was not answered");
         match &self.talk {
             Talk::Raw(_) => {}
             Talk::Echo(waiting) => assert!(waiting.is_empty(), "client {uid}: no echo"),
@@ -238,7 +248,7 @@ impl Client {
         if let Talk::Raw(raw) = &mut self.talk {
             raw.answered(status, headers, cx);
         } else {
-            assert!([101, 400, 408, 503].contains(&status), "refused with {status}");
+            assert!([101, 400, 408, 429, 503].contains(&status), "refused with {status}");
         }
     }
 
@@ -304,12 +314,12 @@ impl Client {
             17 => {
                 note!("client {} floods", self.uid);
                 (0..60).for_each(|_| self.out.extend(codec::frame(0x80 | PONG, [0; 4], b"")));
-                self.ending.violate((1008, "flood"));
+                self.ending.violate((1008, "control_flood"));
                 // A slow way turns a flood into a trickle.
                 self.ending.wants_fin = true;
             }
             7..=14 if self.pings.len() < 8 => {
-                let payload: Vec<u8> = (0..cx.dice.usize(..126)).map(|_| cx.dice.u8(..)).collect();
+                let payload = ping_payload(cx);
                 self.pings.push_back(payload.clone());
                 self.send(PING, &payload, cx);
             }
@@ -363,8 +373,9 @@ impl Client {
             let (fragment, behind) = rest.split_at(cx.dice.usize(..=rest.len()));
             self.out.extend(codec::frame(first, mask(cx), fragment));
             if cx.dice.bool() {
-                self.pings.push_back(b"between".to_vec());
-                self.out.extend(codec::frame(0x80 | PING, mask(cx), b"between"));
+                let payload = ping_payload(cx);
+                self.out.extend(codec::frame(0x80 | PING, mask(cx), &payload));
+                self.pings.push_back(payload);
             }
             (first, rest) = (CONTINUATION, behind);
             if first == CONTINUATION && cx.dice.bool() {
@@ -418,10 +429,10 @@ impl Client {
     fn violate(&mut self, cx: &mut Context<'_>) {
         let is_centrifuge = matches!(self.talk, Talk::Centrifuge(_));
         let rules: [(Violation, Vec<u8>); 8] = [
-            ((1002, "protocol_error"), vec![0x81, 0x01, b'a']),
-            ((1002, "protocol_error"), codec::frame(0xC1, [0; 4], b"a")),
-            ((1002, "protocol_error"), codec::frame(0x80, [9; 4], b"a")),
-            ((1002, "protocol_error"), codec::frame(0x83, [9; 4], b"a")),
+            ((1002, "unmasked_client_frame"), vec![0x81, 0x01, b'a']),
+            ((1002, "reserved_bit_set"), codec::frame(0xC1, [0; 4], b"a")),
+            ((1002, "unexpected_continuation"), codec::frame(0x80, [9; 4], b"a")),
+            ((1002, "unknown_opcode"), codec::frame(0x83, [9; 4], b"a")),
             ((1007, "invalid_utf8"), codec::frame(0x81, [7; 4], &[0xC0, 0x80])),
             ((1009, "too_big"), codec::frame(0x81, [7; 4], &[b'a'; 8193])),
             ((1003, "unsupported_data"), codec::frame(0x82, [5; 4], b"a")),
@@ -433,6 +444,14 @@ impl Client {
         self.ending.violate(*violation);
         self.out.extend(bytes);
     }
+}
+
+/// No two pings are alike, so that it is known which of them a Pong answers.
+fn ping_payload(cx: &mut Context<'_>) -> Vec<u8> {
+    let padding = cx.dice.usize(..118);
+    let mut payload: Vec<u8> = (0..padding).map(|_| cx.dice.u8(..)).collect();
+    payload.extend(cx.dice.u64(..).to_be_bytes());
+    payload
 }
 
 fn mask(cx: &mut Context<'_>) -> [u8; 4] {

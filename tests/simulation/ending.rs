@@ -5,7 +5,7 @@ use ringway::ring::sim::Tail;
 /// What the gateway must answer to a broken rule: code and cause.
 pub(crate) type Violation = (u16, &'static str);
 
-/// Reasons that the gateway gives: protocol (empty: any), reason, code, cause.
+/// Reasons that the gateway gives: protocol (empty: any), reason, code, cause as it is [`told`].
 const REASONS: [(&str, &str, u16, &str); 30] = [
     ("raw", "slow", 4008, "slow"),
     ("echo", "slow", 4008, "slow"),
@@ -23,24 +23,34 @@ const REASONS: [(&str, &str, u16, &str); 30] = [
     ("centrifuge", "bad request", 3501, "bad_command"),
     ("centrifuge", "unsupported data", 1003, "unsupported_data"),
     ("centrifuge", "bye", 3999, "disconnected"),
-    ("", "unmasked_client_frame", 1002, "protocol_error"),
-    ("", "reserved_bit_set", 1002, "protocol_error"),
-    ("", "unexpected_continuation", 1002, "protocol_error"),
-    ("", "unknown_opcode", 1002, "protocol_error"),
-    ("", "expected_continuation", 1002, "protocol_error"),
-    ("", "control_fragmented", 1002, "protocol_error"),
-    ("", "control_too_long", 1002, "protocol_error"),
-    ("", "length_not_minimal", 1002, "protocol_error"),
-    ("", "length_top_bit_set", 1002, "protocol_error"),
-    ("", "bad_close_length", 1002, "protocol_error"),
-    ("", "bad_close_code", 1002, "protocol_error"),
+    ("", "unmasked_client_frame", 1002, "unmasked_client_frame"),
+    ("", "reserved_bit_set", 1002, "reserved_bit_set"),
+    ("", "unexpected_continuation", 1002, "unexpected_continuation"),
+    ("", "unknown_opcode", 1002, "unknown_opcode"),
+    ("", "expected_continuation", 1002, "expected_continuation"),
+    ("", "control_fragmented", 1002, "control_fragmented"),
+    ("", "control_too_long", 1002, "control_too_long"),
+    ("", "length_not_minimal", 1002, "length_not_minimal"),
+    ("", "length_top_bit_set", 1002, "length_top_bit_set"),
+    ("", "bad_close_length", 1002, "bad_close_length"),
+    ("", "bad_close_code", 1002, "bad_close_code"),
     ("", "invalid_utf8", 1007, "invalid_utf8"),
-    ("", "message_too_big", 1009, "too_big"),
-    ("", "flood", 1008, "flood"),
+    ("", "too_big", 1009, "too_big"),
+    ("", "flood", 1008, "control_flood"),
 ];
 
 /// Causes that can come between a client and what it deserves.
-const INTERVENING: [&str; 6] = ["slow", "ping_timeout", "idle", "drain", "disconnected", "flood"];
+const INTERVENING: [&str; 6] =
+    ["slow", "ping_timeout", "idle", "drain", "disconnected", "control_flood"];
+
+/// The cause as far as a client is told.
+pub(crate) fn told(cause: &'static str) -> &'static str {
+    match cause {
+        "slow_full" | "slow_behind" | "slow_stalled" => "slow",
+        "message_timeout" | "connect_timeout" => "idle",
+        cause => cause,
+    }
+}
 
 /// What is known about the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use ringway::shard::{Running, Shard};
 
 use crate::client::{Client, Context, Position};
 use crate::control::Control;
-use crate::ending::Known;
+use crate::ending::{Known, told};
 use crate::journal::note;
 use crate::plan::{Finish, Plan, TOPICS};
 use crate::truth::Truth;
@@ -48,27 +48,38 @@ pub(crate) struct Sights {
     /// Requests and publications that found a lane full.
     lanes_full: u64,
     short_sends: u64,
+    /// Values whose places newer ones took.
+    conflated: u64,
     /// Ends by cause.
     ends: BTreeMap<&'static str, u64>,
 }
 
 /// Causes that many seeds together must come upon.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 24] = [
+    "head_timeout",
+    "refused",
     "client_close",
     "client_gone",
     "reset",
     "drain",
-    "slow",
+    "slow_full",
+    "slow_behind",
+    "slow_stalled",
     "ping_timeout",
     "idle",
+    "message_timeout",
+    "connect_timeout",
     "publish_denied",
     "disconnected",
     "bad_command",
-    "protocol_error",
+    "unmasked_client_frame",
+    "reserved_bit_set",
+    "unexpected_continuation",
+    "unknown_opcode",
     "invalid_utf8",
     "unsupported_data",
     "too_big",
-    "flood",
+    "control_flood",
 ];
 
 impl Sights {
@@ -79,6 +90,7 @@ impl Sights {
         self.lost += other.lost;
         self.lanes_full += other.lanes_full;
         self.short_sends += other.short_sends;
+        self.conflated += other.conflated;
         for (cause, count) in &other.ends {
             *self.ends.entry(cause).or_default() += count;
         }
@@ -88,7 +100,8 @@ impl Sights {
     pub(crate) fn assert_not_dull(&self, seeds: u64) {
         assert!(self.clients >= seeds && self.deliveries >= 10 * seeds, "{self:?}");
         if seeds >= 256 {
-            let counts = [self.recovered, self.lost, self.lanes_full, self.short_sends];
+            let counts =
+                [self.recovered, self.lost, self.lanes_full, self.short_sends, self.conflated];
             assert!(counts.iter().all(|&count| count > 5), "{self:?}");
             assert!(CAUSES.iter().all(|cause| self.ends.contains_key(cause)), "{self:?}");
         }
@@ -160,6 +173,9 @@ impl Stage {
         for (labels, count) in self.readers.iter().flat_map(Reader::closed) {
             *ends.entry(labels[2]).or_default() += count;
         }
+        for (cause, count) in self.readers.iter().flat_map(Reader::handshakes_ended) {
+            *ends.entry(cause).or_default() += count;
+        }
         Sights {
             clients: self.clients.len() as u64,
             deliveries: self.truth.delivered,
@@ -167,6 +183,7 @@ impl Stage {
             lost: self.truth.lost,
             lanes_full: count(Counter::LanesFull),
             short_sends: count(Counter::SendsShort),
+            conflated: count(Counter::Conflated),
             ends,
         }
     }
@@ -367,6 +384,7 @@ impl Stage {
     /// One more publication for each topic; it reaches every subscriber, and nothing is open.
     fn probe(&mut self) {
         note!("probing");
+        self.assert_newest_known();
         let probes: Vec<usize> = (0..TOPICS.len() - 1)
             .map(|topic| self.control.publish(topic, &mut self.truth))
             .collect();
@@ -392,6 +410,18 @@ impl Stage {
             let counted = self.control.census.get(*name).copied().unwrap_or(0);
             let found = subscribers.get(&topic).copied().unwrap_or(0);
             assert_eq!(counted, found, "subscribers of {name}: {counted} counted, {found} found");
+        }
+    }
+
+    /// Whatever slow clients were spared, the newest publication of a topic has come to all that have
+    /// heard any.
+    fn assert_newest_known(&self) {
+        for client in self.clients.iter().filter(|client| client.is_open()) {
+            for (topic, id) in client.newest() {
+                let Some(witness) = self.truth.witnesses.get(&topic) else { continue };
+                let (uid, name) = (client.uid, TOPICS[topic]);
+                assert_eq!(witness.order.last(), Some(&id), "client {uid}: the newest of {name}");
+            }
         }
     }
 
@@ -426,6 +456,11 @@ impl Stage {
             self.check_rest(node);
         }
         assert_eq!(self.world.open_sockets(), 0, "a descriptor was leaked");
+        let seats = self.plan.shard.listener_seats.iter().flatten();
+        let seats = seats.chain([&self.plan.shard.seats]);
+        assert!(seats.map(|seats| seats.taken()).all(|taken| taken == 0), "a seat is left taken");
+        let crowd = self.plan.shard.conn.addresses.crowd.as_ref();
+        assert_eq!(crowd.map_or(0, |crowd| crowd.taken()), 0, "an address is left counted");
         let drains = self.plan.finish != Finish::Leave;
         assert!(drains || self.control.is_settled(), "a call of the API was not answered");
     }
@@ -433,6 +468,11 @@ impl Stage {
     fn check_rest(&self, node: usize) {
         let reader = &self.readers[node];
         assert_eq!(reader.connections(), 0, "shard {node}: connections are left");
+        let closed: u64 = reader.closed().map(|(_, count)| count).sum();
+        assert_eq!(closed, reader.opened(), "shard {node}: each opened one is closed once");
+        let unopened: u64 = reader.handshakes_ended().map(|(_, count)| count).sum();
+        let accepted = reader.counter(Counter::Accepted);
+        assert_eq!(accepted, reader.opened() + unopened, "shard {node}: each has its cause");
         assert_eq!(reader.gauge(Gauge::OutboxBytes), 0);
         assert_eq!(reader.gauge(Gauge::Backlogs), 0);
         let drains = self.plan.finish != Finish::Leave;
@@ -441,6 +481,13 @@ impl Stage {
         let audit = shard.audit();
         let left = [audit.connections, audit.joined, audit.pending, audit.topics, audit.outgoing];
         assert_eq!(left, [0; 5], "shard {node} at rest: {audit:?}");
+        assert_eq!(audit.estates, 0, "shard {node} at rest: {audit:?}");
+        let ended: u64 = audit.books.iter().map(|book| book.ended).sum();
+        assert_eq!((ended, audit.books[2].ended), (accepted, unopened), "shard {node}: {audit:?}");
+        for book in audit.books {
+            let most = (self.plan.shard.closes_kept as u64).min(book.recorded);
+            assert!(book.recorded <= book.ended && book.held == most, "shard {node}: {audit:?}");
+        }
         if !self.plan.ample_history {
             assert_eq!(audit.homes, 0, "shard {node}: topics are left");
             assert_eq!(reader.gauge(Gauge::HistoryBytes), 0);
@@ -457,11 +504,11 @@ impl Stage {
             let [_, initiator, cause, _] = labels[..] else { panic!("four labels") };
             let is_right = match cause {
                 "client_close" => initiator == "client",
-                "client_gone" | "reset" => initiator == "transport",
+                "client_gone" | "reset" | "broken_pipe" => initiator == "transport",
                 _ => initiator == "server",
             };
             assert!(is_right, "{cause} by {initiator}");
-            *counted.entry(cause).or_default() += count;
+            *counted.entry(told(cause)).or_default() += count;
         }
         let mut known: BTreeMap<&str, u64> = BTreeMap::new();
         let (mut upgraded, mut unknown, mut maybe) = (0, 0, 0);

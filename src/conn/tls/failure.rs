@@ -2,6 +2,8 @@
 
 use rustls::Error;
 
+use crate::dialect::cause::Cause;
+
 /// Why a handshake or the records behind it failed. Also a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -25,8 +27,6 @@ pub enum Failure {
     Timeout,
     /// The peer went away during the handshake.
     Gone,
-    /// Too many handshakes were under way.
-    Limit,
     /// This gateway is going away.
     Drain,
     /// The keys have served for as many records as is safe.
@@ -48,7 +48,6 @@ impl Failure {
         Self::TooLarge,
         Self::Timeout,
         Self::Gone,
-        Self::Limit,
         Self::Drain,
         Self::WornOut,
         Self::Internal,
@@ -67,10 +66,30 @@ impl Failure {
             Self::TooLarge => "too_large",
             Self::Timeout => "timeout",
             Self::Gone => "gone",
-            Self::Limit => "limit",
             Self::Drain => "drain",
             Self::WornOut => "worn_out",
             Self::Internal => "internal",
+        }
+    }
+}
+
+impl Failure {
+    /// The cause of a connection's end that it is.
+    pub const fn cause(self) -> Cause {
+        match self {
+            Self::Alert => Cause::TlsAlert,
+            Self::Timeout => Cause::TlsTimeout,
+            Self::Gone => Cause::ClientGone,
+            Self::Drain => Cause::Drain,
+            Self::Internal => Cause::Internal,
+            Self::Malformed
+            | Self::Misbehaved
+            | Self::Incompatible
+            | Self::Alpn
+            | Self::ClientCertificate
+            | Self::BadRecord
+            | Self::TooLarge
+            | Self::WornOut => Cause::TlsFailed,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One client's TLS: records in, plain bytes out, and back.
 
+use std::rc::Rc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError};
 use rustls::unbuffered::{UnbufferedStatus, WriteTraffic};
@@ -35,6 +37,8 @@ pub struct Tls {
     carry: Vec<u8>,
     /// Records that are to be sent before any others.
     pending: Vec<u8>,
+    /// The rest of a frame whose beginning was sealed.
+    opened: Option<Bytes>,
     phase: Phase,
     /// The peer has sent close_notify.
     peer_closed: bool,
@@ -95,6 +99,7 @@ impl Tls {
             session: session.expect("terms that were accepted make sessions"),
             carry: Vec::new(),
             pending: Vec::new(),
+            opened: None,
             phase: Phase::Handshaking(now),
             peer_closed: false,
             closed: false,
@@ -112,9 +117,9 @@ impl Tls {
         self.phase == Phase::Failed
     }
 
-    /// Whether there are no records to be sent.
+    /// Whether nothing waits here to be sent.
     pub fn is_clear(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() && self.opened.is_none()
     }
 
     /// Whether the peer has said that it sends nothing more.
@@ -185,6 +190,7 @@ impl Tls {
             self.pending.extend_from_slice(&DECODE_ERROR);
         }
         self.carry = Vec::new();
+        self.opened = None;
         self.phase = Phase::Failed;
         failure
     }
@@ -230,6 +236,7 @@ impl Tls {
         }
         self.peer_closed |= heard.closed;
         if heard.failure.is_some() {
+            self.opened = None;
             self.phase = Phase::Failed;
         } else if let Phase::Handshaking(since) = self.phase
             && !self.session.is_handshaking()
@@ -258,7 +265,7 @@ impl Tls {
 
     /// Says that we send nothing more, once. Nothing is said before the handshake is complete.
     pub fn close(&mut self) {
-        if self.closed || self.phase != Phase::Open {
+        if self.closed || self.phase != Phase::Open || self.opened.is_some() {
             return;
         }
         self.closed = true;
@@ -270,6 +277,17 @@ impl Tls {
         });
     }
 
+    /// Bytes that were taken from the outbox and are not sealed: the rest of a frame that is too large
+    /// for one turn.
+    pub fn opened_bytes(&self) -> usize {
+        self.opened.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Whether a frame was sealed in part: nothing may come between that and its rest.
+    pub fn is_mid_frame(&self) -> bool {
+        self.opened.is_some()
+    }
+
     /// Takes what one send of this turn is to carry: the pending records, and those of the front of
     /// the outbox, written to the end of `arena`.
     ///
@@ -279,10 +297,16 @@ impl Tls {
         outbox: &mut Outbox,
         arena: &mut Vec<u8>,
     ) -> Result<Option<Piece>, Failure> {
-        let plain = outbox.take_part(SEALED_BYTES_MAX, arena);
+        let mut plain = match self.opened.take() {
+            Some(rest) => Some(Piece::Frame(Rc::new(rest))),
+            None => outbox.take_flight(arena),
+        };
+        if let Some(whole) = plain.take_if(|whole| whole.len() > SEALED_BYTES_MAX) {
+            let bytes = whole.into_owned(0, arena);
+            plain = Some(Piece::Frame(Rc::new(self.open(bytes))));
+        }
         let start = arena.len();
-        arena.append(&mut self.pending);
-        self.pending = Vec::new();
+        arena.extend_from_slice(&std::mem::take(&mut self.pending));
         match plain {
             Some(Piece::Frame(frame)) => self.seal(&frame, arena)?,
             Some(Piece::Turn(range)) => {
@@ -301,17 +325,25 @@ impl Tls {
         Ok((!flight.is_empty()).then_some(Piece::Turn(flight)))
     }
 
-    /// As [`Tls::take_flight`], in memory of its own.
+    /// Takes the pending records, and those of the rest of a frame, else of `fresh` bytes.
     ///
     /// Errors: [`Failure`]; nothing can be sent any more.
-    pub fn take_owned(&mut self, outbox: &mut Outbox) -> Result<Vec<u8>, Failure> {
-        let mut joined = Vec::new();
-        let plain = outbox.take_part(SEALED_BYTES_MAX, &mut joined);
+    pub fn seal_owned(&mut self, fresh: Option<Bytes>) -> Result<Vec<u8>, Failure> {
+        debug_assert!(self.opened.is_none() || fresh.is_none(), "a frame inside another");
         let mut records = std::mem::take(&mut self.pending);
-        if let Some(plain) = plain {
-            self.seal(plain.bytes(&joined), &mut records)?;
+        if let Some(plain) = self.opened.take().or(fresh) {
+            let part = self.open(plain);
+            self.seal(&part, &mut records)?;
         }
         Ok(records)
+    }
+
+    /// The part of `plain` that one turn may seal; the rest is kept.
+    fn open(&mut self, mut plain: Bytes) -> Bytes {
+        if plain.len() > SEALED_BYTES_MAX {
+            self.opened = Some(plain.split_off(SEALED_BYTES_MAX));
+        }
+        plain
     }
 
     /// Appends the records of `plain` to `records`.

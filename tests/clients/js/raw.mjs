@@ -143,7 +143,7 @@ test("the client's close code is echoed", async (t) => {
 
 test("what breaks a rule is answered with the code of that rule", async (t) => {
   const cases = [
-    [(socket) => socket.send("x".repeat(MESSAGE_BYTES_MAX + 1)), [1009, "message_too_big"]],
+    [(socket) => socket.send("x".repeat(MESSAGE_BYTES_MAX + 1)), [1009, "too_big"]],
     [(socket) => socket.send("unmasked", { mask: false }), [1002, "unmasked_client_frame"]],
     [(socket) => socket.send(Buffer.from([0xc3, 0x28]), { binary: false }), [1007, "invalid_utf8"]],
     [(socket) => { for (let n = 0; n < 200; n += 1) socket.send("f", { fin: false }); }, [1008, "too_many_fragments"]],

@@ -90,7 +90,7 @@ async def sizes(gateway, stack):
     await socket.send(["in ", "three ", "fragments"])
     equal(await socket.recv(), "in three fragments")
     await socket.send(bytes(MESSAGE_BYTES_MAX + 1))
-    equal(await close_of(socket), (1009, "message_too_big"))
+    equal(await close_of(socket), (1009, "too_big"))
 
 
 @test

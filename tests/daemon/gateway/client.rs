@@ -1,7 +1,7 @@
 //! A client that does whatever it is told.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +67,14 @@ impl Client {
     pub(crate) fn connect_narrow(address: SocketAddr, bytes: usize) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
         socket.set_recv_buffer_size(bytes).expect("buffers can be small");
+        socket.connect(&address.into()).expect("the gateway accepts");
+        Self::of(socket.into())
+    }
+
+    /// A connection from an address of this machine.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("it is a loopback address");
         socket.connect(&address.into()).expect("the gateway accepts");
         Self::of(socket.into())
     }

@@ -57,11 +57,16 @@ impl Metrics {
         grown.collect()
     }
 
-    /// Every connection that was opened is open, or was counted closed once.
+    /// Every connection that was opened is open, or was counted closed once; every other one that
+    /// was accepted ended before that, or is on its way.
     pub(crate) fn assert_balanced(&self) {
         let [opened, closed, open] =
             ["opened_total", "closed_total", "connections"].map(|name| self.sum(name));
         assert_eq!(opened, closed + open, "{self:#?}");
+        let [accepted, ended, handshaking] =
+            ["accepted_total", "handshakes_ended_total", "connections_handshaking"]
+                .map(|name| self.sum(name));
+        assert_eq!(accepted, opened + ended + handshaking, "{self:#?}");
     }
 }
 
