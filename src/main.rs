@@ -10,6 +10,7 @@ use ringway::daemon::exit::{Failure, USAGE};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    ringway::conn::tls::install_provider();
     let command = match Command::try_parse() {
         Ok(command) => command,
         Err(error) => {

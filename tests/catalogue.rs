@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ringway::dialect::cause::Cause;
 use ringway::metrics::catalogue::{
-    ControlFamily, Counter, CounterFamily, Gauge, SizeHistogram, TimeHistogram,
+    ControlFamily, ControlGauge, Counter, CounterFamily, Gauge, SizeHistogram, TimeHistogram,
 };
 
 /// Where metrics and causes are listed; everything else uses them.
@@ -52,11 +52,18 @@ fn every_metric_is_written_by_the_code_that_knows_it() {
             CounterFamily::MessagesReceived => "messages_received",
             CounterFamily::MessagesSent => "messages_sent",
             CounterFamily::AcceptPaused => "accept_paused",
+            CounterFamily::TlsHandshakes => "tls_handshake",
+            CounterFamily::TlsHandshakeFailed => "tls_handshake_failed",
         };
         format!("numbers.{method}(")
     }));
-    signs
-        .extend(ControlFamily::ALL.iter().map(|ControlFamily::ApiRequests| ".api_request(".into()));
+    signs.extend(ControlFamily::ALL.iter().map(|family| match family {
+        ControlFamily::ApiRequests => ".api_request(".into(),
+        ControlFamily::TlsReloads => ".tls_reload(".into(),
+    }));
+    signs.extend(ControlGauge::ALL.iter().map(|gauge| match gauge {
+        ControlGauge::CertificateExpiry => ".certificate_expiries(".into(),
+    }));
     let unwritten: Vec<_> = signs.into_iter().filter(|sign| !text.contains(&**sign)).collect();
     assert_eq!(unwritten, [""; 0]);
 }

@@ -158,7 +158,7 @@ pub struct Parts {
     /// Bounds.
     pub limits: Limits,
     /// Where requests are counted.
-    pub numbers: ControlWriter<Method>,
+    pub numbers: Rc<ControlWriter<Method>>,
 }
 
 /// What the handlers share.

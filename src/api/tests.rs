@@ -223,7 +223,7 @@ impl Gateway {
                 started: Instant::now().into_std(),
             },
             limits,
-            numbers: control_numbers(),
+            numbers: control_numbers().into(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

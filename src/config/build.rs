@@ -16,7 +16,7 @@ use crate::ws::deflate::Settings as DeflateSettings;
 use super::reader::{Sections, Settings};
 use super::violation::Violation;
 use super::{ApiAccess, ApiKey, Centrifuge, Config, Deflate, Drain, Http, Limits, Listener, Log};
-use super::{LogFormat, Operator, Ring, Routes, Socket, Websocket};
+use super::{LogFormat, Operator, Ring, Routes, Socket, Websocket, tls};
 
 /// Shorter keys can be guessed.
 const API_KEY_CHARS_MIN: usize = 16;
@@ -29,6 +29,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         shards: Some(top.number("shards")).filter(|n| *n > 0),
         pin_threads: top.switch("pin_threads"),
         listeners: sections.all("listener").iter().map(|s| listener(s, violations)).collect(),
+        tls: tls::build(sections, violations),
         operator: operator(sections.one("operator"), violations),
         http: http(sections.one("http")),
         websocket: websocket(sections.one("websocket")),
@@ -68,6 +69,7 @@ fn listener(settings: &Settings, violations: &mut Vec<Violation>) -> Listener {
     Listener {
         address,
         origins: OriginRule { allowed, any, missing },
+        tls: tls::client_auth(settings, violations),
         connections_max: Some(settings.number("connections_max")).filter(|max| *max > 0),
         proxy_protocol: settings.text("proxy_protocol") == "required",
         trusted_proxies: networks(settings, "trusted_proxies", violations),
@@ -119,7 +121,8 @@ fn operator(settings: &Settings, violations: &mut Vec<Violation>) -> Operator {
             ApiAccess::Key(ApiKey(key))
         }
     };
-    Operator { address, api, body_bytes_max: settings.number("body_bytes_max") }
+    let tls = tls::client_auth(settings, violations);
+    Operator { address, api, tls, body_bytes_max: settings.number("body_bytes_max") }
 }
 
 fn http(settings: &Settings) -> Http {

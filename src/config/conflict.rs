@@ -3,11 +3,12 @@
 use super::quantity::{show_bytes, show_time};
 use super::reader::Sections;
 use super::violation::Violation;
-use super::{ApiAccess, Config, Routes};
+use super::{ApiAccess, Config, Routes, tls};
 
 /// Adds every conflict in `config` to `violations`; `sections` is what it was built from.
 pub(super) fn report(config: &Config, sections: &Sections, violations: &mut Vec<Violation>) {
     report_addresses(config, sections, violations);
+    tls::report(config, sections, violations);
     report_limits(config, sections, violations);
     report_namespaces(config, sections, violations);
     report_ring(config, sections, violations);

@@ -21,6 +21,7 @@ mod conflict;
 pub mod keys;
 mod quantity;
 mod reader;
+pub mod tls;
 mod tree;
 pub mod violation;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub pin_threads: bool,
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
+    /// TLS of those listeners that have it.
+    pub tls: tls::Tls,
     /// The operators' side.
     pub operator: Operator,
     /// Request heads.
@@ -74,6 +77,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Which web pages may connect.
     pub origins: OriginRule,
+    /// What is asked of clients in the TLS handshake; `None`: there is no TLS.
+    pub tls: Option<tls::ClientAuth>,
     /// Connections; `None`: no limit of its own.
     pub connections_max: Option<usize>,
     /// Whether every connection begins with a header of the PROXY protocol.
@@ -89,6 +94,8 @@ pub struct Operator {
     pub address: Option<SocketAddr>,
     /// Who may call the server API.
     pub api: ApiAccess,
+    /// What is asked of callers in the TLS handshake; `None`: there is no TLS.
+    pub tls: Option<tls::ClientAuth>,
     /// Most bytes in the body of a request.
     pub body_bytes_max: usize,
 }

@@ -287,3 +287,56 @@ fn whatever_a_key_is_set_to_the_answer_is_a_configuration_or_a_report() {
         }
     }
 }
+
+#[test]
+fn tls_is_certificates_and_listeners_that_use_them() {
+    let config = parsed(
+        "[[listener]]\naddress = '127.0.0.1:1'\ntls = true\nclient_auth = 'required'\n\
+         client_ca = 'ca.pem'\n[[listener]]\naddress = '127.0.0.1:2'\n\
+         [[certificate]]\nchain = 'a.pem'\nkey = 'a.key'\nocsp = 'a.ocsp'\n\
+         [tls]\nmin_version = 'tls1.3'\npost_quantum = false\nreload_interval = '0s'\n",
+    );
+    let auth = tls::ClientAuth::Required("ca.pem".into());
+    assert_eq!(config.listeners[0].tls, Some(auth));
+    assert_eq!((&config.listeners[1].tls, &config.operator.tls), (&None, &None));
+    let files = &config.tls.certificates[0];
+    assert_eq!(files.chain, std::path::Path::new("a.pem"));
+    assert_eq!(files.ocsp.as_deref(), Some(std::path::Path::new("a.ocsp")));
+    assert_eq!(config.tls.reload_interval, None);
+    assert!(Config::default().tls.certificates.is_empty());
+}
+
+#[test]
+fn tls_that_cannot_be_is_told() {
+    for (text, problem) in [
+        (
+            "[[listener]]\ntls = true",
+            "listener.0.tls = true: needs a certificate: add a section [[certificate]] with chain and key",
+        ),
+        (
+            "[operator]\ntls = true",
+            "operator.tls = true: needs a certificate: add a section [[certificate]] with chain and key",
+        ),
+        (
+            "[[certificate]]\nchain = 'a.pem'",
+            "certificate.0.key = \"\": is missing: a certificate needs both its chain and its key",
+        ),
+        (
+            "[[listener]]\nclient_auth = 'optional'",
+            "listener.0.client_auth = \"optional\": has no effect without tls = true",
+        ),
+        (
+            "[[listener]]\ntls = true\nclient_auth = 'optional'\n\
+             [[certificate]]\nchain = 'a.pem'\nkey = 'a.key'",
+            "needs client_ca, the file of the authorities that sign the certificates",
+        ),
+        (
+            "[[listener]]\ntls = true\nclient_ca = 'ca.pem'\n\
+             [[certificate]]\nchain = 'a.pem'\nkey = 'a.key'",
+            "has no effect: set client_auth to optional or required",
+        ),
+    ] {
+        let told = report(text, &[]);
+        assert!(told.contains(problem) && told.ends_with("1 problem"), "{text}: {told}");
+    }
+}

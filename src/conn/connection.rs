@@ -31,8 +31,8 @@ pub struct Connection {
     pending: u16,
     /// The hub takes no questions for now.
     stalled: bool,
-    /// The peer has sent FIN behind the carried bytes.
-    fin: bool,
+    /// The peer sends nothing behind the carried bytes; why that ends the connection.
+    fin: Option<Cause>,
     /// By which listener it came.
     listener: u16,
 }
@@ -90,7 +90,7 @@ impl Connection {
             carry: Vec::new(),
             pending: 0,
             stalled: false,
-            fin: false,
+            fin: None,
             listener,
         }
     }
@@ -173,6 +173,13 @@ impl Connection {
         }
     }
 
+    /// Until when the request head is awaited, unless it is there.
+    pub fn set_head_deadline(&mut self, deadline: Instant) {
+        if let Phase::Head(head) = &mut self.phase {
+            head.deadline = deadline;
+        }
+    }
+
     /// The hub takes no questions of this connection for now, or does again. Returns what was so
     /// before.
     pub fn set_stalled(&mut self, stalled: bool) -> bool {
@@ -202,7 +209,7 @@ impl Connection {
     }
 
     /// Reads what a load balancer says before the client's own first byte; returns how much it was.
-    fn read_proxy_header(&mut self, input: &[u8], cx: &mut Context<'_>) -> usize {
+    pub fn read_proxy_header(&mut self, input: &[u8], cx: &mut Context<'_>) -> usize {
         let (Some(guest), Phase::Head(head)) = (cx.guest.as_deref_mut(), &mut self.phase) else {
             return input.len();
         };
@@ -300,9 +307,10 @@ impl Connection {
         }
     }
 
-    /// The peer has sent FIN. Messages that came before it are handled first.
-    pub fn handle_fin(&mut self) {
-        self.fin = true;
+    /// The peer has sent FIN, or said otherwise that nothing more comes; the connection ends for
+    /// `cause` if nothing has ended it before. Messages that came before are handled first.
+    pub fn handle_fin(&mut self, cause: Cause) {
+        self.fin.get_or_insert(cause);
         self.settle_fin();
     }
 
@@ -317,8 +325,11 @@ impl Connection {
 
     fn settle_fin(&mut self) {
         let unread = matches!(self.phase, Phase::Open(_)) && !self.carry.is_empty();
-        if self.fin && !unread && !matches!(self.phase, Phase::Over(..)) {
-            self.ending.begin(Cause::ClientGone);
+        if let Some(cause) = self.fin
+            && !unread
+            && !matches!(self.phase, Phase::Over(..))
+        {
+            self.ending.begin(cause);
             self.phase = self.over(Leave::Fin);
         }
     }
@@ -328,6 +339,22 @@ impl Connection {
         if !matches!(self.phase, Phase::Over(..)) {
             self.ending.begin(cause);
             self.phase = self.over(Leave::Reset);
+        }
+    }
+
+    /// The connection ends for `cause` without a word.
+    pub fn leave(&mut self, cause: Cause) {
+        self.ending.begin(cause);
+        self.phase = self.over(Leave::Fin);
+    }
+
+    /// The bytes of the peer cannot be trusted any more, nor can we say anything to it; what it still
+    /// sends is thrown away.
+    pub fn fail_transport(&mut self, cause: Cause, cx: &mut Context<'_>) {
+        if !matches!(self.phase, Phase::Over(..)) {
+            self.ending.begin(cause);
+            self.carry = Vec::new();
+            self.phase = self.last_words(None, cx);
         }
     }
 

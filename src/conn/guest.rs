@@ -54,6 +54,8 @@ pub enum Lack {
     Connections,
     /// Too many are not upgraded yet.
     Handshakes,
+    /// Too many TLS handshakes are under way.
+    TlsHandshakes,
     /// Memory is short.
     Memory,
 }
@@ -66,6 +68,7 @@ impl Lack {
         Self::ListenerConnections,
         Self::Connections,
         Self::Handshakes,
+        Self::TlsHandshakes,
         Self::Memory,
     ];
 
@@ -77,6 +80,7 @@ impl Lack {
             Self::ListenerConnections => "listener_connections",
             Self::Connections => "connections",
             Self::Handshakes => "handshakes",
+            Self::TlsHandshakes => "tls_handshakes",
             Self::Memory => "memory",
         }
     }
@@ -85,9 +89,11 @@ impl Lack {
     pub const fn status(self) -> Status {
         match self {
             Self::AddressConnections | Self::AddressRate => Status::TooManyRequests,
-            Self::ListenerConnections | Self::Connections | Self::Handshakes | Self::Memory => {
-                Status::Unavailable
-            }
+            Self::ListenerConnections
+            | Self::Connections
+            | Self::Handshakes
+            | Self::TlsHandshakes
+            | Self::Memory => Status::Unavailable,
         }
     }
 
@@ -96,9 +102,11 @@ impl Lack {
         match self {
             Self::AddressConnections => "your address has too many connections; close some",
             Self::AddressRate => "your address connects too often; wait a little",
-            Self::ListenerConnections | Self::Connections | Self::Handshakes | Self::Memory => {
-                "the gateway takes no more connections for now; try again"
-            }
+            Self::ListenerConnections
+            | Self::Connections
+            | Self::Handshakes
+            | Self::TlsHandshakes
+            | Self::Memory => "the gateway takes no more connections for now; try again",
         }
     }
 }
@@ -122,6 +130,7 @@ impl Unheard {
         Self::Lack(Lack::ListenerConnections),
         Self::Lack(Lack::Connections),
         Self::Lack(Lack::Handshakes),
+        Self::Lack(Lack::TlsHandshakes),
         Self::Lack(Lack::Memory),
         Self::ProxyHeader,
         Self::ProxyPeer,

@@ -31,6 +31,7 @@ pub mod outbox;
 pub mod route;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod tls;
 mod upgrade;
 
 /// Every reason for which a request is refused.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::newest::Places;
+use super::tls::session::Tls;
 use crate::dialect::cause::Cause;
 use crate::topic::subscribers::TopicId;
 
@@ -297,12 +298,22 @@ impl Outbox {
     }
 
     /// The armed send has carried `sent` bytes. Returns what the next one is to carry; `None` when
-    /// the backlog is worked off.
-    pub fn progressed(&mut self, sent: usize, settings: &Settings, now: Instant) -> Option<Bytes> {
+    /// the backlog is worked off, or when `tls` can send nothing more.
+    pub fn progressed(
+        &mut self,
+        sent: usize,
+        tls: Option<&mut Tls>,
+        settings: &Settings,
+        now: Instant,
+    ) -> Option<Bytes> {
         let backlog = self.backlog.as_mut()?;
         self.bytes -= sent;
         let rest = backlog.armed.slice(sent..);
-        let next = if rest.is_empty() { self.next_owned() } else { Some(rest) };
+        let next = match (rest.is_empty(), tls) {
+            (false, _) => Some(rest),
+            (true, None) => self.next_owned(),
+            (true, Some(tls)) => self.next_sealed(tls),
+        };
         let Some(next) = next else {
             self.backlog = None;
             return None;
@@ -345,6 +356,15 @@ impl Outbox {
         self.queue = Queue::Empty;
         self.backlog = None;
         std::mem::take(&mut self.bytes)
+    }
+
+    /// The records of what goes next: first those of a frame whose beginning has been sent.
+    fn next_sealed(&mut self, tls: &mut Tls) -> Option<Bytes> {
+        let fresh = if tls.is_mid_frame() { None } else { self.next_owned() };
+        self.bytes -= fresh.as_ref().map_or(0, Bytes::len);
+        let records = tls.seal_owned(fresh).ok().filter(|records| !records.is_empty())?;
+        self.bytes += records.len();
+        Some(Bytes::from(records))
     }
 
     /// What goes next, in memory that stays: control frames, else the next pieces as one.
@@ -506,9 +526,9 @@ mod tests {
         assert_eq!(outbox.bytes(), 3);
         let _ = outbox.push(frame(b"one"), &arena, &SETTINGS);
         let _ = outbox.push(frame(b"two"), &arena, &SETTINGS);
-        assert_eq!(&outbox.progressed(1, &SETTINGS, now).unwrap()[..], b"lo");
-        assert_eq!(&outbox.progressed(2, &SETTINGS, now).unwrap()[..], b"onetwo");
-        assert_eq!(outbox.progressed(6, &SETTINGS, now), None);
+        assert_eq!(&outbox.progressed(1, None, &SETTINGS, now).unwrap()[..], b"lo");
+        assert_eq!(&outbox.progressed(2, None, &SETTINGS, now).unwrap()[..], b"onetwo");
+        assert_eq!(outbox.progressed(6, None, &SETTINGS, now), None);
         assert!(outbox.is_clear());
         assert_eq!(outbox.bytes(), 0);
     }
@@ -540,7 +560,7 @@ mod tests {
         let _ = outbox.push(frame(b"waiting"), &[], &SETTINGS);
         assert_eq!(outbox.drop_queued(), 7);
         assert_eq!(outbox.bytes(), 4);
-        assert_eq!(outbox.progressed(4, &SETTINGS, now), None);
+        assert_eq!(outbox.progressed(4, None, &SETTINGS, now), None);
     }
 
     fn topic(topics: &mut Topics, name: &str) -> TopicId {
@@ -564,13 +584,13 @@ mod tests {
         assert_eq!(newest(&mut outbox, a, b"a-2"), Some(2));
         assert_eq!(newest(&mut outbox, a, b"a3"), Some(3));
         assert_eq!(outbox.bytes(), 4 + 2 + 2 + 5);
-        assert_eq!(outbox.progressed(4, &SETTINGS, now).unwrap(), "a3b1reply");
+        assert_eq!(outbox.progressed(4, None, &SETTINGS, now).unwrap(), "a3b1reply");
         // What a send carries is no longer touched.
         assert_eq!(newest(&mut outbox, a, b"a4"), None);
         assert_eq!(newest(&mut outbox, a, b"a5"), Some(2));
-        assert_eq!(outbox.progressed(2, &SETTINGS, now).unwrap(), "b1reply");
-        assert_eq!(outbox.progressed(7, &SETTINGS, now).unwrap(), "a5");
-        assert_eq!(outbox.progressed(2, &SETTINGS, now), None);
+        assert_eq!(outbox.progressed(2, None, &SETTINGS, now).unwrap(), "b1reply");
+        assert_eq!(outbox.progressed(7, None, &SETTINGS, now).unwrap(), "a5");
+        assert_eq!(outbox.progressed(2, None, &SETTINGS, now), None);
         assert_eq!(outbox.bytes(), 0);
     }
 
@@ -594,7 +614,7 @@ mod tests {
         let _ = outbox.push(frame(b"joined"), &[], &SETTINGS);
         assert_eq!(newest(&mut outbox, a, b"a2"), None);
         assert_eq!(newest(&mut outbox, a, b"a3"), Some(2));
-        assert_eq!(outbox.progressed(4, &SETTINGS, now).unwrap(), "a1joineda3");
+        assert_eq!(outbox.progressed(4, None, &SETTINGS, now).unwrap(), "a1joineda3");
     }
 
     #[test]
@@ -616,14 +636,14 @@ mod tests {
         let _ = outbox.push(Piece::Frame(Rc::new(vec![b'x'; 996].into())), &[], &SETTINGS);
         assert_eq!(outbox.bytes(), SETTINGS.bytes_max);
         assert_eq!(outbox.push_control(Piece::Turn(0..4), &arena), Pushed::Queued);
-        assert_eq!(outbox.progressed(2, &SETTINGS, now).unwrap(), "un");
+        assert_eq!(outbox.progressed(2, None, &SETTINGS, now).unwrap(), "un");
         assert!(!outbox.is_between_frames(1) && outbox.is_between_frames(2));
         assert_eq!(outbox.push_control(Piece::Turn(4..8), &arena), Pushed::Queued);
-        assert_eq!(outbox.progressed(2, &SETTINGS, now).unwrap(), "pingpong");
-        assert_eq!(outbox.progressed(8, &SETTINGS, now).unwrap().len(), 996);
+        assert_eq!(outbox.progressed(2, None, &SETTINGS, now).unwrap(), "pingpong");
+        assert_eq!(outbox.progressed(8, None, &SETTINGS, now).unwrap().len(), 996);
         assert_eq!(outbox.push_control(Piece::Turn(4..8), &arena), Pushed::Queued);
         assert_eq!((outbox.drop_queued(), outbox.bytes()), (4, 996));
-        assert_eq!(outbox.progressed(996, &SETTINGS, now), None);
+        assert_eq!(outbox.progressed(996, None, &SETTINGS, now), None);
         // Without a backlog they keep their place.
         let _ = outbox.push(frame(b"data"), &[], &SETTINGS);
         assert_eq!(outbox.push_control(Piece::Turn(0..4), &arena), Pushed::Queued);
@@ -713,7 +733,7 @@ mod tests {
                     }
                     _ => {
                         let sent = len.min(model.armed.len());
-                        let next = outbox.progressed(sent, &settings, now);
+                        let next = outbox.progressed(sent, None, &settings, now);
                         model.armed.drain(..sent);
                         if model.armed.is_empty() {
                             model.armed = model.next().unwrap_or_default();

@@ -218,7 +218,7 @@ fn requests_that_cannot_be_served_are_refused_with_status_and_reason() {
         assert!(REFUSAL_REASONS.contains(&why), "{why}");
         assert!(client.take_text().starts_with(&format!("HTTP/1.1 {status} ")));
         assert_eq!((client.stage(), client.conn.protocol()), (Stage::LastWords, None));
-        client.call(|conn, _| conn.handle_fin());
+        client.call(|conn, _| conn.handle_fin(Cause::ClientGone));
         assert_eq!(client.stage(), Stage::Over(Leave::Fin));
     }
 }
@@ -375,7 +375,7 @@ fn messages_before_a_fin_are_handled_first() {
     let mut client = Client::open();
     client.send(&masked(0x81, b"x").repeat(65));
     client.take();
-    client.call(|conn, _| conn.handle_fin());
+    client.call(|conn, _| conn.handle_fin(Cause::ClientGone));
     assert_eq!(client.stage(), Stage::Talking);
     client.call(Connection::resume);
     assert_eq!(client.take(), b"\x81\x01x");
@@ -389,7 +389,7 @@ fn what_was_kept_for_later_is_searched_for_a_close_when_we_end_first() {
     let close = masked(0x88, &[0x03, 0xE9]);
     client.send(&[masked(0x81, b"x").repeat(64), close].concat());
     client.take();
-    client.call(|conn, _| conn.handle_fin());
+    client.call(|conn, _| conn.handle_fin(Cause::ClientGone));
     client.call(|conn, cx| conn.end(Cause::Drain, cx));
     assert_eq!(client.tally.close_received, Some(1001));
     assert_eq!(client.stage(), Stage::Over(Leave::Fin), "Close and FIN were there already");
@@ -407,7 +407,7 @@ fn the_clients_close_is_echoed_and_its_fin_awaited() {
         assert_eq!(client.tally.close_sent, Some(code));
         assert_eq!(client.tally.close_received, Some(code));
         assert_eq!((client.tally.messages, client.stage()), (0, Stage::LastWords));
-        client.call(|conn, _| conn.handle_fin());
+        client.call(|conn, _| conn.handle_fin(Cause::ClientGone));
         assert_eq!(client.stage(), Stage::Over(Leave::Fin));
         client.assert_verdict(code, Initiator::Client, Cause::ClientClose);
     }
@@ -459,7 +459,7 @@ fn whoever_breaks_the_protocol_is_told_how_and_not_listened_to() {
         assert_eq!(&told[7..], error.reason().as_bytes());
         client.send(&masked(0x88, &[0x03, 0xE8]));
         assert_eq!(client.tally.close_received, None);
-        client.call(|conn, _| conn.handle_fin());
+        client.call(|conn, _| conn.handle_fin(Cause::ClientGone));
         client.assert_verdict(code, Initiator::Server, Cause::Broken(error));
     }
 }

@@ -49,20 +49,21 @@ pub fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn check(source: Source) -> Result<(), Failure> {
-    load(&source).await?;
+    let (_, keeper) = load(&source).await?;
     #[expect(clippy::print_stdout, reason = "the answer to `ringway check`")]
     {
+        keeper.warnings().iter().for_each(|warning| println!("warning: {warning}"));
         println!("the configuration is good");
     }
     Ok(())
 }
 
 async fn serve(source: Source) -> Result<(), Failure> {
-    let config = load(&source).await?;
+    let (config, keeper) = load(&source).await?;
     let lines = logs::begin(config.log);
     let (end, ended) = oneshot::channel();
     let writing = tokio_uring::spawn(lines.write_all(ended));
-    let served = match Gateway::start(config).await {
+    let served = match Gateway::start(config, keeper).await {
         Ok(gateway) => gateway.run().await,
         Err(failure) => Err(failure),
     };
@@ -178,7 +179,7 @@ pub(super) async fn listen_to_shards(wakes: Arc<Wakes>, node: usize, hub: Rc<Hub
     }
 }
 
-fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
+pub(super) fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::Internal(format!("no handler for signals: {error}")))
 }
 

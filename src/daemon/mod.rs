@@ -1,5 +1,6 @@
 //! The process: command line, configuration, threads, signals, logs, exit codes.
 
+mod certificates;
 pub mod cli;
 mod control;
 pub mod exit;

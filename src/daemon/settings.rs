@@ -14,7 +14,7 @@ use crate::dialect::{self, centrifuge};
 use crate::http1::head::HeadLimits;
 use crate::ring::listen;
 use crate::ring::uring::{self, Pool};
-use crate::shard;
+use crate::shard::{self, secure};
 use crate::topic::namespace::Namespaces;
 use crate::ws::receiver::Limits;
 
@@ -79,7 +79,7 @@ pub fn of_connections(config: &Config, shards: usize, now: Instant) -> conn::Set
 fn door(listener: &Listener) -> Door {
     Door {
         origins: listener.origins.clone(),
-        scheme: Scheme::Http,
+        scheme: if listener.tls.is_some() { Scheme::Https } else { Scheme::Http },
         proxy_protocol: listener.proxy_protocol,
         trusted: listener.trusted_proxies.clone(),
     }
@@ -116,6 +116,12 @@ pub fn of_shards(
         closes_kept: config.closes_kept,
         deflate_contexts_max: config.deflate.contexts_max.div_ceil(shards),
         epoch_nonce,
+        tls: secure::Settings {
+            offers: Vec::new(),
+            handshake_timeout: config.tls.handshake_timeout,
+            handshakes_max: config.tls.handshakes_max.div_ceil(shards),
+            handshakes_per_turn: config.tls.handshakes_per_turn,
+        },
         conn,
     }
 }

@@ -5,24 +5,30 @@ use std::path::Path;
 
 use tokio_uring::fs::File;
 
+use crate::config::violation::Violations;
 use crate::config::{self, Config};
 
+use super::certificates::Keeper;
 use super::cli::Source;
 use super::exit::Failure;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Reads and checks a configuration.
+/// Reads and checks a configuration, and the files of certificates that it names.
 ///
 /// Errors: [`Failure::Unfit`], with every violation on a line of its own.
-pub(super) async fn load(source: &Source) -> Result<Config, Failure> {
+pub(super) async fn load(source: &Source) -> Result<(Config, Keeper), Failure> {
     let (text, origin) = match &source.config {
         Some(path) => (read_text(path).await?, path.display().to_string()),
         None => (String::new(), "defaults".to_owned()),
     };
-    config::parse(&text, &origin, &source.overrides)
-        .map_err(|violations| Failure::Unfit(format!("bad configuration\n{violations}")))
+    let unfit = |violations| Failure::Unfit(format!("bad configuration\n{violations}"));
+    let config = config::parse(&text, &origin, &source.overrides).map_err(unfit)?;
+    match Keeper::load(&config).await {
+        Ok(keeper) => Ok((config, keeper)),
+        Err(list) => Err(unfit(Violations { origin, list })),
+    }
 }
 
 async fn read_text(path: &Path) -> Result<String, Failure> {
@@ -33,7 +39,10 @@ async fn read_text(path: &Path) -> Result<String, Failure> {
         .map_err(|_| Failure::Unfit(format!("{} is not UTF-8 text", path.display())))
 }
 
-async fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Everything in a file.
+///
+/// Errors: of the system.
+pub(super) async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path).await?;
     let mut bytes = Vec::new();
     loop {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
@@ -16,6 +17,7 @@ use crate::api::method::Method;
 use crate::api::server;
 use crate::api::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
 use crate::config::{ApiAccess, Config};
+use crate::conn::tls::offer::Offer;
 use crate::dialect::cause::{Cause, Initiator, Protocol};
 use crate::mail::post::{self, Post};
 use crate::metrics::export::Exporter;
@@ -23,7 +25,8 @@ use crate::metrics::{self, ControlWriter, Reader};
 use crate::ring::wakes::Wakes;
 use crate::shard::labels::Labels;
 
-use super::control::Gateway;
+use super::certificates::Keeper;
+use super::control::{Gateway, listen_for};
 use super::exit::Failure;
 use super::threads::{self, Job, Report, cannot_listen};
 use super::{limits, settings};
@@ -32,7 +35,7 @@ impl Gateway {
     /// Listens, starts the shards, and opens the operators' port when all of them serve.
     ///
     /// Errors: [`Failure`]; nothing serves then.
-    pub(super) async fn start(config: Config) -> Result<Self, Failure> {
+    pub(super) async fn start(config: Config, keeper: Keeper) -> Result<Self, Failure> {
         #[expect(clippy::disallowed_methods, reason = "told to operators, and nothing else")]
         let started = SystemTime::now();
         let cpus = limits::usable_cpus();
@@ -48,7 +51,8 @@ impl Gateway {
         let listeners = listen(&config, shards)?;
 
         let (sender, reports) = unbounded_channel();
-        let crew = Crew { config: &config, shards, connections_max, cpus, wakes: &wakes };
+        let offers = &keeper.clients;
+        let crew = Crew { config: &config, offers, shards, connections_max, cpus, wakes: &wakes };
         let readers = crew.start(posts, listeners, &sender)?;
         let hub = {
             let wakes = Arc::clone(&wakes);
@@ -58,7 +62,7 @@ impl Gateway {
         tokio_uring::spawn(super::control::listen_to_shards(wakes, shards, Rc::clone(&hub)));
         let mut gateway = Self::new(config, hub, shards, reports);
         gateway.await_shards().await?;
-        gateway.serve_operators(readers, started).await?;
+        gateway.serve_operators(readers, started, keeper).await?;
         gateway.readiness.set(Readiness::Ready);
         tracing::info!(shards, connections_max, version = env!("CARGO_PKG_VERSION"), "serving");
         Ok(gateway)
@@ -93,13 +97,19 @@ impl Gateway {
         &mut self,
         readers: Vec<Reader<Labels>>,
         started: SystemTime,
+        keeper: Keeper,
     ) -> Result<(), Failure> {
         self.readers.clone_from(&readers);
+        let (numbers, control_reader) = metrics::control();
+        let numbers = Rc::new(numbers);
+        keeper.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let hangup = listen_for(SignalKind::hangup())?;
+        let interval = self.config.tls.reload_interval.filter(|_| keeper.is_needed());
+        tokio_uring::spawn(keeper.watch(interval, hangup, Rc::clone(&numbers)));
         let Some(address) = self.config.operator.address else { return Ok(()) };
         let listener =
             TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
         let bound: SocketAddr = listener.local_addr().unwrap_or(address);
-        let (numbers, control_reader) = metrics::control();
         let version = env!("CARGO_PKG_VERSION");
         let exporter = Exporter::new(readers, control_reader, version, started);
         let state = Rc::new(State::new(self.operator_parts(exporter, numbers)));
@@ -111,7 +121,7 @@ impl Gateway {
     fn operator_parts(
         &self,
         exporter: Exporter<Labels, Method>,
-        numbers: ControlWriter<Method>,
+        numbers: Rc<ControlWriter<Method>>,
     ) -> Parts {
         let operator = &self.config.operator;
         let (readers, ended) = (self.readers.clone(), self.readers.clone());
@@ -150,6 +160,7 @@ impl Gateway {
 /// What all shards' threads are made from.
 struct Crew<'a> {
     config: &'a Config,
+    offers: &'a [Option<Arc<Offer>>],
     shards: usize,
     connections_max: usize,
     cpus: Vec<usize>,
@@ -167,8 +178,9 @@ impl Crew<'_> {
         let now = Instant::now().into_std();
         let conn = Arc::new(settings::of_connections(self.config, self.shards, now));
         let nonce = format!("{:x}.", fastrand::u64(..));
-        let shard =
+        let mut shard =
             settings::of_shards(self.config, self.shards, self.connections_max, nonce, conn);
+        shard.tls.offers = self.offers.to_vec();
         let mut readers = Vec::with_capacity(self.shards);
         for (node, (post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
             let (numbers, reader) = metrics::shard();

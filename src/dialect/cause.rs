@@ -120,7 +120,7 @@ causes! {
     TransportError "transport_error" Transport, Nothing, Nothing;
     /// The client ended the TCP connection without ending TLS: bytes may be missing.
     TlsTruncated "tls_truncated" Transport, Nothing, Nothing;
-    /// The client sent a TLS alert.
+    /// The client sent a fatal TLS alert.
     TlsAlert "tls_alert" Transport, Nothing, Nothing;
     /// What the client sent is no valid TLS, or offers nothing that is accepted.
     TlsFailed "tls_failed" Server, Nothing, Nothing;
@@ -206,10 +206,6 @@ impl Cause {
     /// so that labels, documents and pages know them from the start; `tests/catalogue.rs`
     /// holds this list to the code.
     pub const UNREACHED: &[Self] = &[
-        Self::TlsTruncated,
-        Self::TlsAlert,
-        Self::TlsFailed,
-        Self::TlsTimeout,
         Self::Shed,
         Self::Forbidden,
         Self::Expired,

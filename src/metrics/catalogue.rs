@@ -145,6 +145,8 @@ catalogue! {
     Gauge: Gauge {
         ConnectionsHandshaking "connections_handshaking" Count []
             "Accepted connections that have not been upgraded yet."
+        TlsHandshaking "tls_handshaking" Count []
+            "Connections whose TLS handshake is not complete."
         Subscriptions "subscriptions" Count []
             "Subscriptions of clients to topics."
         Topics "topics" Count []
@@ -187,6 +189,10 @@ catalogue! {
             "WebSocket messages queued for clients: deliveries, replies and echoes."
         AcceptPaused "accept_paused_total" Count ["reason"]
             "Times that a shard stopped accepting connections for a while."
+        TlsHandshakes "tls_handshakes_total" Count ["version" "resumed"]
+            "TLS handshakes that were completed."
+        TlsHandshakeFailed "tls_handshake_failed_total" Count ["reason"]
+            "TLS handshakes that were begun or refused, and not completed."
     }
 
     /// Gauges of the shards that have labels.
@@ -201,6 +207,8 @@ catalogue! {
             "Work of one turn of a shard's loop, without the time it slept."
         LoopLag "loop_lag_seconds" Seconds ["shard"]
             "How late a shard came to deadlines that were due."
+        TlsHandshake "tls_handshake_seconds" Seconds ["shard"]
+            "Time from the accepted connection to the completed TLS handshake."
     }
 
     /// Histograms of sizes; one of each shard, shown as their sum.
@@ -215,6 +223,14 @@ catalogue! {
     ControlFamily: Counter {
         ApiRequests "api_requests_total" Count ["method" "status"]
             "Requests to the server API."
+        TlsReloads "tls_reloads_total" Count ["result"]
+            "Times that the files of certificates were read again because they had changed or on SIGHUP; after a failure the old ones stay."
+    }
+
+    /// Gauges of the control thread whose labels are not a closed set.
+    ControlGauge: Gauge {
+        CertificateExpiry "tls_certificate_expiry_timestamp_seconds" Seconds ["name"]
+            "When the certificate for this name ends, in seconds since 1970."
     }
 
     /// What is true of the process for as long as it lives.
@@ -232,7 +248,7 @@ impl TimeHistogram {
         const MICROSECOND: u64 = 1_000;
         const MILLISECOND: u64 = 1_000_000;
         match self {
-            Self::Turn | Self::LoopLag => &[
+            Self::Turn | Self::LoopLag | Self::TlsHandshake => &[
                 10 * MICROSECOND,
                 25 * MICROSECOND,
                 50 * MICROSECOND,

@@ -14,7 +14,9 @@ use metrics_exporter_prometheus::formatting::{
 };
 use metrics_exporter_prometheus::{LabelSet as Pairs, PrometheusBuilder, PrometheusRecorder};
 
-use super::catalogue::{ALL, ControlFamily, Counter, CounterFamily, Entry, Fact, Gauge};
+use super::catalogue::{
+    ALL, ControlFamily, ControlGauge, Counter, CounterFamily, Entry, Fact, Gauge,
+};
 use super::catalogue::{GaugeFamily, Kind, SizeHistogram, TimeHistogram, Unit};
 use super::cells::Table;
 use super::control::ControlReader;
@@ -78,13 +80,31 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
             self.counter_family(*family);
         }
         for family in ControlFamily::ALL {
-            let ControlFamily::ApiRequests = family;
-            self.counters(family.entry(), &[&self.control.numbers.api_requests]);
+            let numbers = &self.control.numbers;
+            match family {
+                ControlFamily::ApiRequests => {
+                    self.counters(family.entry(), &[&numbers.api_requests]);
+                }
+                ControlFamily::TlsReloads => self.counters(family.entry(), &[&numbers.tls_reloads]),
+            }
         }
         let mut text = self.registry.handle().render();
+        self.write_expiries(&mut text);
         self.write_times(&mut text);
         self.write_sizes(&mut text);
         text
+    }
+
+    /// Not through the registry, which forgets nothing: a name can go.
+    fn write_expiries(&self, text: &mut String) {
+        let entry = ControlGauge::CertificateExpiry.entry();
+        write_head(text, entry, "gauge");
+        for (name, expiry) in self.control.expiries() {
+            let key = key(entry, &[&name]);
+            let pairs = Pairs::from_key_and_global(&key, &Default::default());
+            write_metric_line::<&str, i64>(text, entry.name, None, &pairs, None, expiry, None);
+        }
+        text.push('\n');
     }
 
     fn counter_family(&self, family: CounterFamily) {
@@ -114,6 +134,12 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
             CounterFamily::AcceptPaused => {
                 self.counters(entry, &self.tables(|n| &n.accept_paused));
             }
+            CounterFamily::TlsHandshakes => {
+                self.counters(entry, &self.tables(|n| &n.tls_handshakes));
+            }
+            CounterFamily::TlsHandshakeFailed => {
+                self.counters(entry, &self.tables(|n| &n.tls_handshake_failed));
+            }
         }
     }
 
@@ -140,7 +166,7 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
     fn write_times(&self, text: &mut String) {
         for histogram in TimeHistogram::ALL {
             let entry = histogram.entry();
-            write_head(text, entry);
+            write_head(text, entry, "histogram");
             for (index, shard) in self.shards.iter().enumerate() {
                 let snapshot = shard.numbers.times[*histogram as usize].snapshot();
                 let labels = [index.to_string()];
@@ -157,7 +183,7 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
             for shard in &self.shards {
                 total.merge(&shard.numbers.sizes[*histogram as usize].snapshot());
             }
-            write_head(text, entry);
+            write_head(text, entry, "histogram");
             write_histogram(text, &key(entry, &[]), bounds, &total, PerUnit(1.0));
         }
     }
@@ -180,9 +206,9 @@ fn key(entry: Entry, labels: &[&str]) -> Key {
     Key::from_parts(entry.name, pairs.collect::<Vec<_>>())
 }
 
-fn write_head(text: &mut String, entry: Entry) {
+fn write_head(text: &mut String, entry: Entry, kind: &str) {
     write_help_line(text, entry.name, None, None, entry.help);
-    write_type_line(text, entry.name, None, None, "histogram");
+    write_type_line(text, entry.name, None, None, kind);
 }
 
 fn write_histogram(
@@ -225,7 +251,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::label::tests::Small;
-    use crate::metrics::{CloseCodeLabel, ControlWriter, HttpStatusLabel, Writer};
+    use crate::metrics::{CloseCodeLabel, ControlWriter, HttpStatusLabel, Reload, Writer};
 
     struct Words;
 
@@ -234,6 +260,9 @@ mod tests {
         type Cause = Small<4>;
         type RefusalReason = Small<2>;
         type PauseReason = Small<2>;
+        type TlsVersion = Small<2>;
+        type TlsResumption = Small<2>;
+        type TlsFailure = Small<2>;
         type UnheardReason = Small<2>;
 
         fn initiator(cause: usize) -> &'static str {
@@ -269,12 +298,17 @@ mod tests {
         first.messages_received(Small(1), 3);
         first.messages_sent(Small(1), 5);
         first.accept_paused(Small(0));
+        first.tls_handshake(Small(1), Small(0));
+        second.tls_handshake_failed(Small(1));
         second.observe_time(TimeHistogram::Turn, Duration::from_micros(10));
         second.observe_time(TimeHistogram::Turn, Duration::from_millis(300));
         second.observe_time(TimeHistogram::Turn, Duration::from_millis(1_700));
         first.observe_size(SizeHistogram::TurnCompletions, 2);
         second.observe_size(SizeHistogram::TurnCompletions, 5000);
         control.api_request(Small(1), HttpStatusLabel::of(200));
+        control.tls_reload(Reload::Failure);
+        let expiries = [("b.test", 9), ("a.test", 7), ("a.test", 5)];
+        control.certificate_expiries(expiries.map(|(name, at)| (name.to_owned(), at)).into_iter());
     }
 
     fn assert_lines(text: &str, lines: &[&str]) {
@@ -305,6 +339,11 @@ mod tests {
                 r#"ringway_messages_sent_total{protocol="v1"} 5"#,
                 r#"ringway_accept_paused_total{reason="v0"} 1"#,
                 r#"ringway_api_requests_total{method="v1",status="200"} 1"#,
+                r#"ringway_tls_handshakes_total{version="v1",resumed="v0"} 1"#,
+                r#"ringway_tls_handshake_failed_total{reason="v1"} 1"#,
+                r#"ringway_tls_reloads_total{result="failure"} 1"#,
+                r#"ringway_tls_certificate_expiry_timestamp_seconds{name="a.test"} 5"#,
+                r#"ringway_tls_certificate_expiry_timestamp_seconds{name="b.test"} 9"#,
                 r#"ringway_build_info{version="1.2.3"} 1"#,
                 "ringway_start_time_seconds 1700000000.5",
             ],

@@ -25,6 +25,12 @@ pub trait Vocabulary: 'static {
     type RefusalReason: Label;
     /// `reason` of `ringway_accept_paused_total`.
     type PauseReason: Label;
+    /// `version` of `ringway_tls_handshakes_total`.
+    type TlsVersion: Label;
+    /// `resumed` of `ringway_tls_handshakes_total`.
+    type TlsResumption: Label;
+    /// `reason` of `ringway_tls_handshake_failed_total`.
+    type TlsFailure: Label;
     /// `reason` of `ringway_connections_refused_total`.
     type UnheardReason: Label;
 

@@ -18,7 +18,7 @@ pub mod label;
 mod shard;
 
 pub use close_code::CloseCodeLabel;
-pub use control::{ControlReader, ControlWriter, control};
+pub use control::{ControlReader, ControlWriter, Reload, control};
 pub use http_status::HttpStatusLabel;
 pub use label::{Label, Vocabulary};
 pub use shard::{Reader, Writer, shard};

@@ -36,6 +36,8 @@ pub(super) struct Numbers<V: Vocabulary> {
     pub(super) messages_received: Table<(V::Protocol,)>,
     pub(super) messages_sent: Table<(V::Protocol,)>,
     pub(super) accept_paused: Table<(V::PauseReason,)>,
+    pub(super) tls_handshakes: Table<(V::TlsVersion, V::TlsResumption)>,
+    pub(super) tls_handshake_failed: Table<(V::TlsFailure,)>,
     pub(super) times: Vec<FixedHistogram>,
     pub(super) sizes: Vec<FixedHistogram>,
 }
@@ -69,6 +71,8 @@ pub fn shard<V: Vocabulary>() -> (Writer<V>, Reader<V>) {
         messages_received: Table::new(),
         messages_sent: Table::new(),
         accept_paused: Table::new(),
+        tls_handshakes: Table::new(),
+        tls_handshake_failed: Table::new(),
         times: TimeHistogram::ALL.iter().map(|h| FixedHistogram::new(h.bounds())).collect(),
         sizes: SizeHistogram::ALL.iter().map(|h| FixedHistogram::new(h.bounds())).collect(),
     });
@@ -183,6 +187,16 @@ impl<V: Vocabulary> Writer<V> {
     pub fn accept_paused(&self, reason: V::PauseReason) {
         self.numbers.accept_paused.add((reason,), 1);
     }
+
+    /// A TLS handshake was completed.
+    pub fn tls_handshake(&self, version: V::TlsVersion, resumption: V::TlsResumption) {
+        self.numbers.tls_handshakes.add((version, resumption), 1);
+    }
+
+    /// A TLS handshake was begun and not completed.
+    pub fn tls_handshake_failed(&self, reason: V::TlsFailure) {
+        self.numbers.tls_handshake_failed.add((reason,), 1);
+    }
 }
 
 impl<V: Vocabulary> Reader<V> {
@@ -243,6 +257,9 @@ mod tests {
         type Cause = Small<4>;
         type RefusalReason = Small<2>;
         type PauseReason = Small<2>;
+        type TlsVersion = Small<2>;
+        type TlsResumption = Small<2>;
+        type TlsFailure = Small<2>;
         type UnheardReason = Small<2>;
 
         fn initiator(_cause: usize) -> &'static str {

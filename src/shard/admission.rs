@@ -14,6 +14,7 @@ use crate::topic::subscribers::Memberships;
 
 use super::Shard;
 use super::drain::Life;
+use super::extras::Extras;
 use super::slots::{Flags, Reading, Slot};
 
 /// Connections that one turn lets in; the rest waits for the next one.
@@ -33,7 +34,9 @@ impl<R: Ring> Shard<R> {
         if room.is_ok() {
             room = self.take_seat(listener).map_err(Unheard::Lack);
         }
-        let is_crowded = self.turned_away >= self.settings.turned_away_max;
+        // A handshake too many is not finished for the sake of saying so.
+        let is_crowded = self.turned_away >= self.settings.turned_away_max
+            || room == Err(Unheard::Lack(Lack::TlsHandshakes));
         let (room, unheard) = match room {
             Ok(()) => (Room::Free, None),
             Err(Unheard::Lack(lack)) => {
@@ -44,11 +47,13 @@ impl<R: Ring> Shard<R> {
         let turned_away = room != Room::Free;
         let settings = &self.desk.settings;
         let index = u16::try_from(listener).unwrap_or(u16::MAX);
+        let mut conn = Connection::new(index, room, self.now, settings);
+        let tls = if unheard.is_none() { self.begin_tls(listener, &mut conn) } else { None };
         let token = self.slots.insert(Slot {
-            conn: Connection::new(index, room, self.now, settings),
+            conn,
             outbox: Outbox::default(),
             memberships: Memberships::default(),
-            guest,
+            extras: Extras::new(guest, tls),
             socket,
             story: self.closes.story(self.now),
             scheduled: 0,
@@ -72,11 +77,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Finds out who somebody is, where that matters, and whether their address may come in.
-    fn look_at(
-        &self,
-        listener: usize,
-        socket: Socket,
-    ) -> (Option<Box<Guest>>, Result<(), Unheard>) {
+    fn look_at(&self, listener: usize, socket: Socket) -> (Option<Guest>, Result<(), Unheard>) {
         let settings = &self.desk.settings;
         let Some(door) = settings.doors.get(listener) else { return (None, Ok(())) };
         if !door.asks(&settings.addresses) {
@@ -86,7 +87,7 @@ impl<R: Ring> Shard<R> {
         let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let peer = self.ring.peer(socket).map_or(unknown, |peer| peer.ip());
         let mut guest = match Guest::new(peer, door) {
-            Ok(guest) => Box::new(guest),
+            Ok(guest) => guest,
             Err(unheard) => return (None, Err(unheard)),
         };
         if guest.is_awaited() || peer == unknown {
@@ -107,6 +108,9 @@ impl<R: Ring> Shard<R> {
         } else if self.handshaking - self.turned_away >= self.settings.handshakes_max {
             self.settings.seats.give_back();
             Lack::Handshakes
+        } else if self.lacks_tls_handshakes(listener) {
+            self.settings.seats.give_back();
+            Lack::TlsHandshakes
         } else {
             return Ok(());
         };
@@ -118,7 +122,7 @@ impl<R: Ring> Shard<R> {
 
     /// Gives back what a connection took when it came in: before anybody sees that it is gone.
     pub(super) fn leave_seat(&mut self, slot: &mut Slot) {
-        slot.guest = None;
+        slot.extras.drop_guest();
         if slot.flags.turned_away {
             self.turned_away -= 1;
             return;

@@ -15,6 +15,8 @@ pub struct Audit {
     pub connections: usize,
     /// Connections that are not upgraded yet.
     pub handshaking: usize,
+    /// TLS handshakes that are under way.
+    pub tls_handshaking: usize,
     /// Connections for which there was no room.
     pub turned_away: usize,
     /// Accepted connections that nobody has looked at yet.
@@ -67,6 +69,7 @@ impl<R: Ring> Shard<R> {
         for (name, counted, found) in [
             ("connections", self.slots.len(), audit.connections),
             ("handshaking", self.handshaking, audit.handshaking),
+            ("TLS handshakes", self.tls_handshaking, audit.tls_handshaking),
             ("turned away", self.turned_away, audit.turned_away),
             ("subscribers", self.topics.subscribers(), audit.joined),
             ("expected subscribers", self.topics.expected(), audit.pending),
@@ -94,8 +97,10 @@ impl<R: Ring> Shard<R> {
     fn audit_slot(&self, index: u32, slot: &Slot, audit: &mut Audit) {
         audit.connections += 1;
         audit.handshaking += usize::from(slot.conn.protocol().is_none());
+        audit.tls_handshaking +=
+            usize::from(slot.extras.tls().is_some_and(|tls| tls.is_handshaking()));
         audit.turned_away += usize::from(slot.flags.turned_away);
-        audit.outbox_bytes += slot.outbox.bytes();
+        audit.outbox_bytes += slot.queued_bytes();
         audit.backlogs += usize::from(slot.outbox.is_backlogged());
         audit.deflate_contexts += usize::from(slot.conn.keeps_context());
         for membership in slot.memberships.as_slice() {
@@ -110,7 +115,7 @@ impl<R: Ring> Shard<R> {
                 }
             }
         }
-        let waits = !slot.outbox.is_clear() && !slot.outbox.is_backlogged();
+        let waits = !slot.is_clear() && !slot.outbox.is_backlogged();
         if waits && !slot.flags.dirty {
             audit.faults.push(format!("slot {index} has output that nobody will send"));
         }

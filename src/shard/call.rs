@@ -19,7 +19,7 @@ fn guarded(
     run: impl FnOnce(&mut Connection, &mut conn::Context<'_>),
 ) -> bool {
     let start = desk.arena.len();
-    let guest = slot.guest.as_deref_mut();
+    let guest = slot.extras.guest_mut();
     let mut cx = desk.context(guest, slot.outbox.is_backlogged());
     let conn = &mut slot.conn;
     if catch_unwind(AssertUnwindSafe(|| run(conn, &mut cx))).is_ok() {
@@ -58,6 +58,9 @@ impl<R: Ring> Shard<R> {
             self.ring.release(lease);
             return;
         };
+        if slot.extras.tls().is_some() {
+            return self.receive_records(token, lease);
+        }
         let input = self.ring.bytes(&lease);
         let whole = guarded(&mut self.desk, slot, |conn, cx| conn.receive(input, cx));
         self.ring.release(lease);

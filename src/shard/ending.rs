@@ -38,10 +38,12 @@ impl<R: Ring> Shard<R> {
             Stage::Talking => return,
             Stage::Over(leave @ Leave::Reset) => leave,
             stage => {
-                if !slot.outbox.is_clear() {
+                slot.close_tls();
+                if !slot.is_clear() {
                     if !slot.flags.leaving && !slot.outbox.is_backlogged() {
                         slot.flags.leaving = true;
                         self.leaving.push(index);
+                        self.send_records(index);
                     }
                     return;
                 }
@@ -58,11 +60,13 @@ impl<R: Ring> Shard<R> {
             }
         };
         self.leave_topics(index);
+        self.give_up_handshake(index);
         let Some(slot) = self.slots.at_mut(index) else { return };
         if slot.outbox.is_backlogged() {
             self.numbers.lower(Gauge::Backlogs, 1);
         }
-        let (dropped, socket) = (slot.outbox.clear(), slot.socket);
+        let opened = slot.extras.take_tls().map_or(0, |tls| tls.opened_bytes());
+        let (dropped, socket) = (slot.outbox.clear() + opened, slot.socket);
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
         slot.flags.closing = true;
         self.closes.note_unsent(index, dropped);

@@ -62,7 +62,7 @@ impl<R: Ring> Shard<R> {
     /// Takes one send from each connection with output, in the order in which they got it.
     pub(super) fn prepare_flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        let mut bytes = 0;
+        let (mut bytes, mut taken_bytes) = (0, 0);
         dirty.retain(|&index| {
             let Some(token) = self.slots.token(index) else { return false };
             let Some(slot) = self.slots.at_mut(index) else { return false };
@@ -70,15 +70,30 @@ impl<R: Ring> Shard<R> {
             if slot.flags.closing || slot.outbox.is_backlogged() {
                 return false;
             }
-            let Some(piece) = slot.outbox.take_flight(&mut self.desk.arena) else { return false };
+            let queued = slot.queued_bytes();
+            let taken = match slot.extras.tls_mut() {
+                None => Ok(slot.outbox.take_flight(&mut self.desk.arena)),
+                Some(tls) => tls.take_flight(&mut slot.outbox, &mut self.desk.arena),
+            };
+            taken_bytes += queued - slot.queued_bytes();
+            let piece = match taken {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return false,
+                Err(failure) => {
+                    self.abandon_tls(index, failure);
+                    return false;
+                }
+            };
             bytes += piece.len();
             self.flush.flights.push(Flight { token, socket: slot.socket, piece });
-            slot.flags.dirty = !slot.outbox.is_clear();
+            slot.flags.dirty = !slot.is_clear();
             slot.flags.dirty
         });
+        // Giving up a connection can give another one output.
+        dirty.append(&mut self.dirty);
         self.dirty = dirty;
         self.flush.bytes = bytes;
-        self.numbers.lower(Gauge::OutboxBytes, to_u64(bytes));
+        self.numbers.lower(Gauge::OutboxBytes, to_u64(taken_bytes));
     }
 
     /// Turns what the sockets refused into backlogs; everything else has gone.

@@ -1,6 +1,7 @@
 //! What the ring reports.
 
 use crate::conn::connection::{Connection, Stage};
+use crate::conn::tls::failure::Failure;
 use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, End, Errno, Ring, Token};
@@ -63,7 +64,8 @@ impl<R: Ring> Shard<R> {
             End::Fin => {
                 slot.story.history.note(Event::FinReceived);
                 slot.reading = Reading::Ended;
-                self.call(token.slot, |conn, _| conn.handle_fin());
+                let cause = self.cause_of_fin(token);
+                self.call(token.slot, |conn, _| conn.handle_fin(cause));
             }
             End::Failed(errno) => {
                 slot.story.history.note(Event::Failed);
@@ -108,19 +110,28 @@ impl<R: Ring> Shard<R> {
                 return;
             }
         };
-        if slot.outbox.is_between_frames(sent) && slot.conn.stage() == Stage::Talking {
+        if slot.outbox.is_between_frames(sent)
+            && !slot.is_mid_frame()
+            && slot.conn.stage() == Stage::Talking
+        {
             // What is owed goes out in front of what is queued.
             self.call(token.slot, Connection::unblocked);
         }
         let slot = self.slots.get_mut(token).filter(|slot| !slot.flags.closing);
         let Some(slot) = slot else { return };
-        let next = slot.outbox.progressed(sent, &self.desk.settings.outbox, self.now);
+        let before = slot.queued_bytes();
+        let tls = slot.extras.tls_mut();
+        let next = slot.outbox.progressed(sent, tls, &self.desk.settings.outbox, self.now);
+        // Records are longer than what is in them.
+        self.numbers.raise(Gauge::OutboxBytes, to_u64(slot.queued_bytes()));
+        self.numbers.lower(Gauge::OutboxBytes, to_u64(before));
         self.numbers.count(Counter::BytesSent, to_u64(sent));
-        self.numbers.lower(Gauge::OutboxBytes, to_u64(sent));
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
             slot.story.history.note(Event::BacklogEnded);
-            if slot.conn.stage() != Stage::Talking {
+            if !slot.is_clear() {
+                self.abandon_tls(token.slot, Failure::WornOut);
+            } else if slot.conn.stage() != Stage::Talking {
                 self.see_off(token.slot);
             }
             return;

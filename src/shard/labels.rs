@@ -2,6 +2,9 @@
 
 use crate::conn;
 use crate::conn::guest::Unheard;
+use crate::conn::tls::failure::Failure;
+use crate::conn::tls::session::Resumption;
+use crate::conn::tls::terms::Version;
 use crate::dialect::cause::{Cause, Protocol};
 use crate::metrics::label::{Label, Vocabulary};
 
@@ -14,6 +17,9 @@ impl Vocabulary for Labels {
     type Cause = Cause;
     type RefusalReason = RefusalReason;
     type PauseReason = PauseReason;
+    type TlsVersion = Version;
+    type TlsResumption = Resumption;
+    type TlsFailure = Failure;
     type UnheardReason = Unheard;
 
     fn initiator(cause: usize) -> &'static str {
@@ -106,6 +112,42 @@ impl Label for PauseReason {
     }
 }
 
+impl Label for Version {
+    const COUNT: usize = 2;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn text(index: usize) -> &'static str {
+        ["1.2", "1.3"][index]
+    }
+}
+
+impl Label for Resumption {
+    const COUNT: usize = 2;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn text(index: usize) -> &'static str {
+        ["false", "true"][index]
+    }
+}
+
+impl Label for Failure {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn text(index: usize) -> &'static str {
+        Self::ALL[index].label()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use hashbrown::HashSet;
@@ -129,6 +171,8 @@ mod tests {
         assert_distinct::<Cause>();
         assert_distinct::<RefusalReason>();
         assert_distinct::<PauseReason>();
+        assert_distinct::<Resumption>();
+        assert_distinct::<Failure>();
         assert_distinct::<Unheard>();
     }
 
@@ -140,6 +184,14 @@ mod tests {
         for &protocol in Protocol::ALL {
             assert_eq!(Protocol::text(protocol.index()), protocol.label());
         }
+        for &failure in Failure::ALL {
+            assert_eq!(Failure::text(failure.index()), failure.label());
+        }
+        assert_eq!(
+            [Version::Tls12, Version::Tls13].map(|v| Version::text(v.index())),
+            ["1.2", "1.3"]
+        );
+        assert_eq!(Resumption::text(Resumption::Resumed.index()), "true");
         let initiators = [Cause::ClientClose, Cause::Reset, Cause::Drain]
             .map(|cause| Labels::initiator(cause.index()));
         assert_eq!(initiators, ["client", "transport", "server"]);

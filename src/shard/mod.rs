@@ -30,11 +30,13 @@ mod closes;
 mod deliver;
 mod drain;
 mod ending;
+mod extras;
 mod flush;
 mod hub;
 mod inbound;
 pub mod labels;
 mod numbers;
+pub mod secure;
 mod slots;
 mod wheel;
 
@@ -68,6 +70,8 @@ pub struct Settings {
     pub deflate_contexts_max: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
+    /// Settings of TLS.
+    pub tls: secure::Settings,
     /// Settings of connections.
     pub conn: Arc<conn::Settings>,
 }
@@ -90,6 +94,12 @@ pub struct Shard<R: Ring> {
     slots: Slots,
     /// Connections that are not upgraded yet.
     handshaking: usize,
+    /// Connections whose TLS handshake is not complete.
+    tls_handshaking: usize,
+    /// Steps of handshakes that this turn may still take.
+    tls_steps: usize,
+    /// Connections whose handshake waits for a later turn, oldest first.
+    held: VecDeque<Token>,
     /// Those among them that wait to be told that there is no room.
     turned_away: usize,
     /// Accepted connections that wait for their turn.
@@ -127,6 +137,8 @@ pub struct Shard<R: Ring> {
 struct Desk {
     now: Instant,
     arena: Vec<u8>,
+    /// What TLS has decrypted.
+    plain: Vec<u8>,
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
@@ -175,6 +187,9 @@ impl<R: Ring> Shard<R> {
         Self {
             slots: Slots::default(),
             handshaking: 0,
+            tls_handshaking: 0,
+            tls_steps: 0,
+            held: VecDeque::new(),
             turned_away: 0,
             newcomers: VecDeque::new(),
             wheel: Wheel::new(now),
@@ -184,6 +199,7 @@ impl<R: Ring> Shard<R> {
             desk: Desk {
                 now,
                 arena: Vec::new(),
+                plain: Vec::new(),
                 actions: Vec::new(),
                 tally: Tally::default(),
                 scratch: Scratch::default(),
@@ -232,6 +248,7 @@ impl<R: Ring> Shard<R> {
         self.first_lane = (self.first_lane + 1) % self.post.nodes();
 
         self.settle_flush();
+        self.resume_handshakes();
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
             self.handle(completion);
@@ -285,6 +302,7 @@ impl<R: Ring> Shard<R> {
             || !self.leaving.is_empty()
             || !self.starved.is_empty()
             || !self.answers.is_empty()
+            || !self.held.is_empty()
             || !self.newcomers.is_empty()
     }
 
@@ -301,6 +319,8 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             slot.scheduled = 0;
+            self.time_out_handshake(entry.slot);
+            let Some(slot) = self.slots.at_mut(entry.slot) else { continue };
             match slot.slowness(self.now) {
                 Some(cause) => self.give_up_slow(entry.slot, cause),
                 None => self.call(entry.slot, |conn, cx| conn.handle_timeout(cx)),
@@ -334,6 +354,7 @@ impl<R: Ring> Shard<R> {
     }
 
     fn publish_numbers(&mut self) {
+        self.numbers.set(Gauge::TlsHandshaking, to_u64(self.tls_handshaking));
         let on_their_way = self.handshaking + self.newcomers.len();
         self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(on_their_way));
         self.numbers.set(Gauge::Subscriptions, to_u64(self.topics.subscribers()));

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use crate::conn::connection::{Connection, Stage};
-use crate::conn::guest::Guest;
 use crate::conn::outbox::Outbox;
 use crate::dialect::cause::Cause;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
 use super::closes::Story;
+use super::extras::Extras;
 use super::wheel::Tick;
 
 /// Slots that are allocated together.
@@ -36,8 +36,7 @@ pub(super) struct Slot {
     pub(super) conn: Connection,
     pub(super) outbox: Outbox,
     pub(super) memberships: Memberships,
-    /// Who it comes from, where somebody has to know.
-    pub(super) guest: Option<Box<Guest>>,
+    pub(super) extras: Extras,
     pub(super) socket: Socket,
     pub(super) story: Story,
     /// Where it stands in the wheel; 0: nowhere.
@@ -206,7 +205,7 @@ mod tests {
             conn: Connection::new(0, Room::Free, now, &settings),
             outbox: Outbox::default(),
             memberships: Memberships::default(),
-            guest: None,
+            extras: Extras::default(),
             socket,
             story: Registry::new(0, now).story(now),
             scheduled: 0,

@@ -17,3 +17,7 @@ mod hostile_frames;
 mod hostile_http;
 mod mutations;
 mod slow_clients;
+mod tls;
+mod tls_handshakes;
+mod tls_hostile;
+mod tls_reload;

@@ -92,6 +92,7 @@ impl Plan {
                 closes_kept: if dice.bool() { 1000 } else { dice.usize(..3) },
                 deflate_contexts_max: dice.usize(..6),
                 epoch_nonce: "sim".to_owned(),
+                tls: shard::secure::Settings::default(),
                 conn: Arc::new(connections(dice, ample_history)),
             },
         }

@@ -2,8 +2,11 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
@@ -14,10 +17,11 @@ use super::frame::{self, CLOSE, FIN, Frame, PING, TEXT};
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// One TCP connection.
+/// One TCP connection, perhaps with TLS.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     inbox: Vec<u8>,
 }
 
@@ -79,7 +83,37 @@ impl Client {
         stream.set_nodelay(true).expect("it is a TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("it is a TCP socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("it is a TCP socket");
-        Self { stream, inbox: Vec::new() }
+        Self { stream, tls: None, inbox: Vec::new() }
+    }
+
+    /// Does the TLS handshake, and speaks TLS from now on.
+    ///
+    /// Errors: what rustls or the socket says.
+    pub(crate) fn begin_tls(mut self, config: Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        let name = ServerName::try_from(name.to_owned()).expect("names are DNS names");
+        let mut tls = ClientConnection::new(config, name).expect("the configuration is good");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(Box::new(tls));
+        Ok(self)
+    }
+
+    /// What was agreed on in the TLS handshake.
+    pub(crate) fn tls(&mut self) -> &mut ClientConnection {
+        self.tls.as_mut().expect("it has TLS")
+    }
+
+    /// Says goodbye in TLS.
+    pub(crate) fn send_close_notify(&mut self) {
+        self.tls().send_close_notify();
+        let Self { stream, tls, .. } = self;
+        tls.as_mut().expect("it has TLS").write_tls(stream).expect("the gateway reads");
+    }
+
+    /// Sends bytes below TLS.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the gateway reads");
     }
 
     /// The opening handshake.
@@ -109,7 +143,10 @@ impl Client {
     }
 
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).write_all(bytes),
+        }
     }
 
     pub(crate) fn send_frame(&mut self, first: u8, payload: &[u8]) {
@@ -236,6 +273,25 @@ impl Client {
         assert!(read.is_ok_and(|n| n > 0), "nothing comes");
     }
 
+    /// Reads whatever comes next; the end is an error too.
+    pub(crate) fn try_read(&mut self) -> io::Result<()> {
+        match self.fill()? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the socket or TLS says is wrong when reading on.
+    pub(crate) fn read_error(&mut self) -> String {
+        loop {
+            match self.fill() {
+                Ok(0) => return "an orderly end".to_owned(),
+                Ok(_) => {}
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
     /// All bytes up to the end, as far as they came.
     pub(crate) fn read_all(&mut self) -> Vec<u8> {
         while let Ok(1..) = self.fill() {}
@@ -260,7 +316,10 @@ impl Client {
 
     fn fill(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 16 * 1024];
-        let read = self.stream.read(&mut chunk)?;
+        let read = match &mut self.tls {
+            None => self.stream.read(&mut chunk)?,
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).read(&mut chunk)?,
+        };
         self.inbox.extend_from_slice(&chunk[..read]);
         Ok(read)
     }

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) mod authority;
 pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod clock;

@@ -1,0 +1,326 @@
+//! The files of certificates: read at the start, and again when they change.
+//!
+//! What was read is judged as a whole before any of it counts: one file that is no good leaves all
+//! as it was. Files that are being replaced differ from one look to the next, and are not judged
+//! before they are the same twice.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::signal::unix::Signal;
+use tokio::time::sleep;
+
+use crate::api::method::Method;
+use crate::config::Config;
+use crate::config::tls::{CertificateFiles, ClientAuth};
+use crate::config::violation::{Place, Violation};
+use crate::conn::tls::certificate::{Certificate, Part};
+use crate::conn::tls::offer::Offer;
+use crate::conn::tls::terms::{self, Terms};
+use crate::metrics::{ControlWriter, Reload};
+
+use super::source::read;
+
+/// Time between two looks at files that are changing.
+const SETTLING: Duration = Duration::from_millis(200);
+
+/// Certificates that end sooner are worth a word.
+const SOON_SECONDS: i64 = 14 * 24 * 3600;
+
+/// The offers of all listeners, and the files that they were made from.
+pub(super) struct Keeper {
+    sources: Sources,
+    seen: Contents,
+    /// Of the client listeners, in order.
+    pub(super) clients: Vec<Option<Arc<Offer>>>,
+    /// Of the operators' listener.
+    pub(super) operator: Option<Arc<Offer>>,
+    certificates: Vec<Certificate>,
+}
+
+/// Which files there are, and what they are for.
+struct Sources {
+    certificates: Vec<CertificateFiles>,
+    /// What is asked of clients, with the section that says so.
+    doors: Vec<Door>,
+    settings: terms::Settings,
+}
+
+/// One listener, from the point of view of TLS.
+struct Door {
+    section: String,
+    auth: Option<ClientAuth>,
+}
+
+/// What good files make: the certificates, and the terms of each door.
+type Judged = (Vec<Certificate>, Vec<Option<Terms>>);
+
+/// What the files held at one look.
+type Contents = Vec<(PathBuf, Result<Vec<u8>, String>)>;
+
+impl Keeper {
+    /// Reads everything that the configuration names.
+    ///
+    /// Errors: all that is wrong with the files.
+    pub(super) async fn load(config: &Config) -> Result<Self, Vec<Violation>> {
+        let sources = Sources::of(config);
+        let seen = sources.look().await;
+        let (certificates, terms) = sources.judge(&seen, &[])?;
+        let mut offers: Vec<_> = terms
+            .into_iter()
+            .map(|terms| terms.map(|terms| Arc::new(Offer::new(Arc::new(terms)))))
+            .collect();
+        let operator = offers.pop().flatten();
+        Ok(Self { sources, seen, clients: offers, operator, certificates })
+    }
+
+    /// What operators ought to know about certificates that are good as files.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let now = seconds_now();
+        let texts = self.certificates.iter().filter_map(|certificate| {
+            let name = certificate.names().first()?;
+            if certificate.not_before > now {
+                let hours = (certificate.not_before - now).div_euclid(3600) + 1;
+                return Some(format!("the certificate for {name} is not valid yet, for about {hours} h: clients will refuse it; check the clock"));
+            }
+            match certificate.not_after - now {
+                left if left <= 0 => Some(format!("the certificate for {name} has expired: clients will refuse it; renew it")),
+                left if left < SOON_SECONDS => Some(format!("the certificate for {name} expires in {} h: renew it", left.div_euclid(3600))),
+                _ => None,
+            }
+        });
+        texts.collect()
+    }
+
+    /// Whether there is TLS at all.
+    pub(super) fn is_needed(&self) -> bool {
+        self.operator.is_some() || self.clients.iter().any(Option::is_some)
+    }
+
+    /// Looks at the files every `interval` and on `hangup`, for as long as the process lives.
+    pub(super) async fn watch(
+        mut self,
+        interval: Option<Duration>,
+        mut hangup: Signal,
+        numbers: Rc<ControlWriter<Method>>,
+    ) {
+        self.publish_expiries(&numbers);
+        loop {
+            let is_asked = tokio::select! {
+                _ = hangup.recv() => true,
+                () = pause(interval) => false,
+            };
+            if !self.is_needed() {
+                tracing::info!("SIGHUP: there are no certificates to read again");
+                continue;
+            }
+            self.reread(is_asked, &numbers).await;
+        }
+    }
+
+    /// Takes over what has changed.
+    async fn reread(&mut self, is_asked: bool, numbers: &ControlWriter<Method>) {
+        let mut contents = self.sources.look().await;
+        if contents == self.seen && !is_asked {
+            return;
+        }
+        loop {
+            sleep(SETTLING).await;
+            let again = self.sources.look().await;
+            if again == contents {
+                break;
+            }
+            contents = again;
+        }
+        let former: Vec<_> = self.offers().map(|offer| offer.map(|offer| offer.terms())).collect();
+        let judged = self.sources.judge(&contents, &former);
+        // Judged once, whether good or bad.
+        self.seen = contents;
+        match judged {
+            Ok((certificates, terms)) => {
+                for (offer, terms) in self.offers().zip(terms) {
+                    if let (Some(offer), Some(terms)) = (offer, terms) {
+                        offer.renew(Arc::new(terms));
+                    }
+                }
+                self.certificates = certificates;
+                numbers.tls_reload(Reload::Success);
+                self.publish_expiries(numbers);
+                tracing::info!(
+                    certificates = self.certificates.len(),
+                    "certificates were read again; connections stay"
+                );
+                self.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+            }
+            Err(violations) => {
+                numbers.tls_reload(Reload::Failure);
+                for Violation { path, value, problem, .. } in violations {
+                    let value = value.unwrap_or_default();
+                    tracing::error!(
+                        setting = path,
+                        file = value,
+                        "the new certificates are refused, the old ones stay: {problem}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn offers(&self) -> impl Iterator<Item = Option<&Arc<Offer>>> {
+        self.clients.iter().map(Option::as_ref).chain([self.operator.as_ref()])
+    }
+
+    fn publish_expiries(&self, numbers: &ControlWriter<Method>) {
+        let named = self.certificates.iter().flat_map(|certificate| {
+            certificate.names().iter().map(|name| (name.clone(), certificate.not_after))
+        });
+        numbers.certificate_expiries(named);
+    }
+}
+
+impl Sources {
+    fn of(config: &Config) -> Self {
+        let clients = config.listeners.iter().enumerate().map(|(index, listener)| Door {
+            section: format!("listener.{index}"),
+            auth: listener.tls.clone(),
+        });
+        let operator = Door { section: "operator".to_owned(), auth: config.operator.tls.clone() };
+        Self {
+            certificates: config.tls.certificates.clone(),
+            doors: clients.chain([operator]).collect(),
+            settings: terms::Settings {
+                min_version: config.tls.min_version,
+                post_quantum: config.tls.post_quantum,
+            },
+        }
+    }
+
+    /// Reads all files.
+    async fn look(&self) -> Contents {
+        let mut paths = Vec::new();
+        for CertificateFiles { chain, key, ocsp, .. } in &self.certificates {
+            paths.extend([chain, key]);
+            paths.extend(ocsp);
+        }
+        paths.extend(self.doors.iter().filter_map(|door| match &door.auth {
+            Some(ClientAuth::Optional(path) | ClientAuth::Required(path)) => Some(path),
+            Some(ClientAuth::None) | None => None,
+        }));
+        let mut contents = Vec::with_capacity(paths.len());
+        for path in paths {
+            contents.push((path.clone(), read(path).await.map_err(|error| unreadable(&error))));
+        }
+        contents
+    }
+
+    /// Makes terms for each door of what was read; `former` are the terms until now.
+    fn judge(
+        &self,
+        contents: &Contents,
+        former: &[Option<Arc<Terms>>],
+    ) -> Result<Judged, Vec<Violation>> {
+        let mut violations = Vec::new();
+        let certificates = self.certificates.iter().filter_map(|files| {
+            let read = certificate(files, contents);
+            read.map_err(|mut wrong| violations.append(&mut wrong)).ok()
+        });
+        let certificates: Vec<_> = certificates.collect();
+        let mut all = Vec::new();
+        for (index, Door { section, auth }) in self.doors.iter().enumerate() {
+            let former = former.get(index).and_then(Option::as_deref);
+            let terms = auth.as_ref().map(|auth| {
+                let (asked, path) = asked(auth, contents);
+                let terms =
+                    asked.and_then(|asked| Terms::new(self.settings, &certificates, asked, former));
+                terms.map_err(|problem| wrong(format!("{section}.client_ca"), path, problem))
+            });
+            match terms.transpose() {
+                Ok(terms) => all.push(terms),
+                Err(violation) => violations.push(violation),
+            }
+        }
+        if violations.is_empty() { Ok((certificates, all)) } else { Err(violations) }
+    }
+}
+
+fn certificate(
+    files: &CertificateFiles,
+    contents: &Contents,
+) -> Result<Certificate, Vec<Violation>> {
+    let CertificateFiles { index, chain, key, ocsp } = files;
+    let at = |name: &str| format!("certificate.{index}.{name}");
+    let (chain_pem, key_pem) = match (content(chain, contents), content(key, contents)) {
+        (Ok(chain), Ok(key)) => (chain, key),
+        (chain_read, key_read) => {
+            let chain = chain_read.err().map(|problem| wrong(at("chain"), chain, problem));
+            let key = key_read.err().map(|problem| wrong(at("key"), key, problem));
+            return Err(chain.into_iter().chain(key).collect());
+        }
+    };
+    // It may come later.
+    let ocsp = ocsp.as_ref().and_then(|path| content(path, contents).ok()).map(<[u8]>::to_vec);
+    Certificate::read(chain_pem, key_pem, ocsp).map_err(|flaw| {
+        vec![match flaw.part {
+            Part::Certificate => wrong(at("chain"), chain, flaw.problem),
+            Part::Key => wrong(at("key"), key, flaw.problem),
+        }]
+    })
+}
+
+fn asked<'a>(
+    auth: &'a ClientAuth,
+    contents: &Contents,
+) -> (Result<terms::ClientAuth, String>, &'a Path) {
+    match auth {
+        ClientAuth::None => (Ok(terms::ClientAuth::None), Path::new("")),
+        ClientAuth::Optional(path) => {
+            let pem = content(path, contents).map(<[u8]>::to_vec);
+            (pem.map(terms::ClientAuth::Optional), path)
+        }
+        ClientAuth::Required(path) => {
+            let pem = content(path, contents).map(<[u8]>::to_vec);
+            (pem.map(terms::ClientAuth::Required), path)
+        }
+    }
+}
+
+fn content<'a>(path: &Path, contents: &'a Contents) -> Result<&'a [u8], String> {
+    let found = contents.iter().find(|(of, _)| of == path);
+    match found {
+        Some((_, Ok(bytes))) => Ok(bytes),
+        Some((_, Err(problem))) => Err(problem.clone()),
+        None => Err("was not read".to_owned()),
+    }
+}
+
+fn unreadable(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied => "let the user that Ringway runs as read it",
+        io::ErrorKind::IsADirectory => "name the file itself",
+        _ => "check the file",
+    };
+    format!("cannot be read: {error}; {remedy}")
+}
+
+fn wrong(path: String, file: &Path, problem: String) -> Violation {
+    let value = Some(format!("{:?}", file.display().to_string()));
+    Violation { place: Place::Default, path, value, problem }
+}
+
+async fn pause(interval: Option<Duration>) {
+    match interval {
+        Some(interval) => sleep(interval).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn seconds_now() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "certificates are valid by the calendar")]
+    let now = SystemTime::now();
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}

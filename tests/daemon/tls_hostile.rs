@@ -1,0 +1,208 @@
+//! Strangers who begin TLS to no good end: what they get, and what they may cost.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::gateway::authority::ONLY_TLS13;
+use crate::gateway::canary::Canary;
+use crate::gateway::clock::{ms, now, pause};
+use crate::gateway::metrics::family;
+use crate::tls::{NAME, Secure};
+
+/// The beginning of a hello that announces 512 bytes, in a record of as many.
+const HELLO: [u8; 9] = [22, 3, 1, 2, 4, 1, 0, 2, 0];
+
+fn canary(secure: &Secure) -> Canary {
+    Canary::start(secure.open("/echo"))
+}
+
+/// H5: nothing is said to those who are too slow, however steadily they send.
+#[test]
+fn dribbled_hellos_end_in_time_without_a_word() {
+    let secure = Secure::start("", &["tls.handshake_timeout=\"1s\""]);
+    let canary = canary(&secure);
+    let before = secure.gateway.usage().watch();
+    let start = now();
+    let count = 300;
+    let mut clients: Vec<_> = (0..count).map(|_| secure.gateway.connect()).collect();
+    let mut at = 0;
+    while now() < start + ms(800) {
+        for client in &mut clients {
+            client.send_raw(&[HELLO.get(at).copied().unwrap_or(0)]);
+        }
+        at += 1;
+        pause(ms(100));
+    }
+    for client in &mut clients {
+        assert_eq!(client.read_all(), b"");
+    }
+    let took = now() - start;
+    assert!((ms(950)..ms(2500)).contains(&took), "{took:?}");
+    let grown = before.peak_growth_kib() * 1024 / count;
+    assert!(grown < 20 * 1024, "{grown} bytes for each");
+    drop(clients);
+    let metrics = secure.gateway.await_metrics(|m| m.sum("tls_handshaking") == 0);
+    assert_eq!(metrics.family("tls_handshake_failed_total"), family([("timeout", count)]));
+    canary.finish();
+    secure.gateway.finish();
+}
+
+/// A10: half handshakes cost little, there is a limit to them, and it is drawn before any
+/// cryptography.
+#[test]
+fn half_handshakes_are_cheap_and_limited() {
+    let is_full = std::env::var_os("RINGWAY_FULL").is_some();
+    let count: u64 = if is_full { 9_000 } else { 1_500 };
+    let limit = count * 2 / 3;
+    let max = format!("tls.handshakes_max={limit}");
+    let secure = Secure::start("", &[&max, "tls.handshake_timeout=\"60s\""]);
+    let canary = canary(&secure);
+    let before = secure.gateway.usage().watch();
+    // Its half of a handshake: a hello, and no more.
+    let config = secure.authority.client(ONLY_TLS13, None);
+    let half: Vec<TcpStream> = (0..count)
+        .map(|_| {
+            let name = NAME.try_into().expect("it is a DNS name");
+            let mut tls = rustls::ClientConnection::new(Arc::clone(&config), name)
+                .expect("the configuration is good");
+            let mut stream =
+                TcpStream::connect(secure.gateway.clients()).expect("the gateway accepts");
+            // It may be reset by now.
+            let _ = tls.write_tls(&mut stream);
+            stream
+        })
+        .collect();
+    let metrics = secure
+        .gateway
+        .await_metrics(|m| m.sum("tls_handshaking") + m.sum("tls_handshake_failed_total") == count);
+    assert_eq!(metrics.family("tls_handshake_failed_total"), family([("limit", count - limit)]));
+    // Answered or not: those that were let in have had their turn.
+    pause(ms(500));
+    let grown = before.peak_growth_kib() * 1024 / limit;
+    assert!(grown <= 20 * 1024, "{grown} bytes for each");
+    drop(half);
+    let metrics = secure.gateway.await_metrics(|m| m.sum("tls_handshaking") == 0);
+    let ends = family([("gone", limit), ("limit", count - limit)]);
+    assert_eq!(metrics.family("tls_handshake_failed_total"), ends);
+    canary.finish();
+    secure.gateway.finish();
+}
+
+/// A9: patterns that have brought down others end with an alert, or without one, but at once.
+#[test]
+fn broken_handshakes_are_ended_at_once() {
+    let secure = Secure::start("", &["tls.handshake_timeout=\"10s\""]);
+    let canary = canary(&secure);
+    let before = secure.gateway.usage();
+    let record = |bytes: &[u8]| {
+        let len = u16::try_from(bytes.len()).expect("records are short").to_be_bytes();
+        [&[22, 3, 1], &len[..], bytes].concat()
+    };
+    let endless = [record(&[1, 0, 255, 255]), record(&[0; 16_000]).repeat(5)].concat();
+    let empty = record(&[]).repeat(100);
+    let goodbyes = [21, 3, 1, 0, 2, 1, 0].repeat(10);
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("a handshake message of 65,535 bytes", &endless, "too_large"),
+        ("a record of 65,535 bytes", &[22, 3, 1, 255, 255, 1], "malformed"),
+        ("empty records", &empty, "malformed"),
+        ("goodbyes for a hello", &goodbyes, "misbehaved"),
+        ("application data for a hello", &[23, 3, 3, 0, 1, 0], "misbehaved"),
+        ("a change of ciphers for a hello", &[20, 3, 3, 0, 1, 1], "misbehaved"),
+    ];
+    let mut metrics = secure.gateway.metrics();
+    for (what, bytes, reason) in cases {
+        let start = now();
+        let mut client = secure.gateway.connect();
+        let _ = client.try_send(bytes);
+        let answer = client.read_all();
+        assert!(now() - start < ms(1500), "{what}");
+        assert!(answer.is_empty() || answer[0] == 21, "{what}: {answer:?}");
+        let family_of = "tls_handshake_failed_total";
+        let now = secure.gateway.await_metrics(|m| m.sum(family_of) > metrics.sum(family_of));
+        assert_eq!(now.since(&metrics, family_of), family([(reason, 1)]), "{what}");
+        metrics = now;
+    }
+    let used = Duration::from_nanos(before.cpu_ns_since());
+    assert!(used < Duration::from_secs(1), "{used:?}");
+    canary.finish();
+    secure.gateway.finish();
+}
+
+/// A9: after the handshake, floods of records that carry nothing or ask for new keys.
+#[test]
+fn floods_inside_tls_are_ended_or_harmless() {
+    let secure = Secure::start("", &[]);
+    let canary = canary(&secure);
+    let before = secure.gateway.usage().watch();
+    // 16 KiB of records with one byte each: an upgrade and a message, delivered whole.
+    let mut tiny = secure.connect();
+    let text = "x".repeat(600);
+    let upgrade = crate::gateway::client::request("/echo", "");
+    let frame = crate::gateway::frame::frame(0x81, text.as_bytes());
+    for byte in [upgrade.as_bytes(), &frame].concat() {
+        tiny.send(&[byte]);
+    }
+    tiny.expect_upgrade();
+    assert_eq!(tiny.read_text(), text);
+    tiny.send_close(1000);
+    tiny.expect_close(1000);
+
+    let mut keys = secure.open("/echo");
+    let mut is_over = false;
+    for _ in 0..200 {
+        keys.tls().refresh_traffic_keys().expect("TLS 1.3 can");
+        is_over |= keys.try_send(b"").is_err();
+    }
+    let told = keys.read_error();
+    assert!(is_over || !told.is_empty());
+    drop(keys);
+    let metrics = secure.gateway.await_metrics(|m| m.sum("closed_total") == 2);
+    assert_eq!(metrics.family("closed_total")["1006 transport tls_alert echo"], 1);
+    assert!(before.peak_growth_kib() < 4096, "{} KiB", before.peak_growth_kib());
+    canary.finish();
+    secure.gateway.finish();
+}
+
+/// A storm of handshakes waits in order; open connections do not wait for it.
+#[test]
+fn a_storm_of_handshakes_does_not_starve_open_connections() {
+    let secure = Secure::start("", &["tls.handshakes_per_turn=2"]);
+    let canary = canary(&secure);
+    let config = secure.authority.client(ONLY_TLS13, None);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..40 {
+                    let begun = secure.gateway.connect().begin_tls(Arc::clone(&config), NAME);
+                    let mut client = begun.expect("everybody's turn comes");
+                    client.upgrade("/echo");
+                    client.send_close(1000);
+                    client.expect_close(1000);
+                }
+            });
+        }
+    });
+    canary.finish();
+    let metrics = secure.gateway.await_metrics(|m| m.sum("tls_handshakes_total") == 321);
+    assert_eq!(metrics.sum("tls_handshake_failed_total"), 0);
+    secure.gateway.finish();
+}
+
+/// What is left in a client's socket when the gateway resets it is of no use to anybody.
+#[test]
+fn connections_over_the_limit_are_reset_unread() {
+    let secure = Secure::start("", &["tls.handshakes_max=1", "tls.handshake_timeout=\"10s\""]);
+    let first = secure.gateway.connect();
+    secure.gateway.await_metrics(|m| m.sum("tls_handshaking") == 1);
+    let mut second = TcpStream::connect(secure.gateway.clients()).expect("the kernel accepts");
+    let ended = second.read(&mut [0; 16]);
+    assert!(ended.is_err(), "{ended:?}");
+    drop(first);
+    secure.gateway.await_metrics(|m| m.sum("tls_handshaking") == 0);
+    let mut third = secure.open("/echo");
+    third.send_close(1000);
+    third.expect_close(1000);
+    secure.gateway.finish();
+}
