@@ -9,6 +9,8 @@ mod admission_proxies;
 mod closes;
 mod config_errors;
 mod counting;
+#[path = "../peer/deflate.rs"]
+mod deflate;
 mod gateway;
 mod hostile_application;
 mod hostile_deflate;

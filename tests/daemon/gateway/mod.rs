@@ -15,7 +15,6 @@ use tempfile::TempDir;
 pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod clock;
-pub(crate) mod deflate;
 pub(crate) mod frame;
 pub(crate) mod metrics;
 pub(crate) mod process;
