@@ -6,19 +6,17 @@ use crate::dialect::cause::{Cause, Farewell, Protocol};
 use crate::dialect::client_id::ClientId;
 use crate::dialect::{Answer, Ticket};
 use crate::ws::close::CloseCode;
-use crate::ws::receiver::{Event, Receiver};
+use crate::ws::receiver::Receiver;
 
 use super::closing::{Ending, Epitaph, Verdict};
 use super::guest::Lack;
-use super::open::{Open, Read, TICKETS_MAX, reason};
+use super::last_words::{Hearing, LastWords};
+use super::open::{Open, Read, TICKETS_MAX};
 use super::upgrade::{Admission, Head, Step};
 use super::{Context, Settings};
 
 /// Received bytes that may wait for the hub; then the connection is not read.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
-
-/// Bytes read and thrown away after our last word; then the connection is reset.
-const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 
 /// One client.
 #[derive(Debug)]
@@ -51,15 +49,6 @@ enum Phase {
     LastWords(LastWords),
     /// Nothing more is to be done.
     Over(Leave, Epitaph),
-}
-
-/// Waits for the peer's Close (if `receiver`) and FIN.
-#[derive(Debug)]
-struct LastWords {
-    receiver: Option<Receiver>,
-    deadline: Instant,
-    discarded: usize,
-    epitaph: Epitaph,
 }
 
 /// Whether there is room for one more connection.
@@ -473,8 +462,8 @@ impl Connection {
         match read {
             Read::All | Read::Part => {}
             Read::Closed(reason) => {
-                self.phase = self.last_words(None, cx);
-                self.remember(reason);
+                let epitaph = Epitaph { heard: reason, ..self.epitaph() };
+                self.phase = Phase::LastWords(LastWords::new(None, epitaph, cx));
             }
             Read::Broken(error) => {
                 if let Some(protocol) = self.protocol {
@@ -489,43 +478,17 @@ impl Connection {
     /// Looks for the peer's Close, and throws everything else away.
     fn consume_last(&mut self, input: &mut [u8], cx: &mut Context<'_>) -> usize {
         let Phase::LastWords(last) = &mut self.phase else { return input.len() };
-        last.discarded += input.len();
-        let mut used = 0;
-        while let Some(receiver) = &mut last.receiver {
-            let Ok(received) = receiver.receive(&mut input[used..], &cx.settings.messages) else {
-                last.receiver = None;
-                break;
-            };
-            used += received.consumed;
-            match received.event {
-                None => break,
-                Some(Event::Close(close)) => {
-                    self.ending.receive(close.map(|(code, _)| code), cx);
-                    last.epitaph.heard = reason(close);
-                    last.receiver = None;
-                }
-                Some(_) => {}
-            }
-        }
-        if last.discarded > DISCARD_BYTES_MAX {
+        if last.read(input, &mut self.ending, cx) == Hearing::Enough {
             self.phase = self.over(Leave::Reset);
         }
         input.len()
     }
 
     fn last_words(&self, receiver: Option<Receiver>, cx: &Context<'_>) -> Phase {
-        let deadline = cx.now + cx.settings.close_timeout;
-        Phase::LastWords(LastWords { receiver, deadline, discarded: 0, epitaph: self.epitaph() })
+        Phase::LastWords(LastWords::new(receiver, self.epitaph(), cx))
     }
 
     fn over(&self, leave: Leave) -> Phase {
         Phase::Over(leave, self.epitaph())
-    }
-
-    /// Remembers the reason of the client's Close.
-    fn remember(&mut self, reason: Option<Box<str>>) {
-        if let Phase::LastWords(last) = &mut self.phase {
-            last.epitaph.heard = reason;
-        }
     }
 }

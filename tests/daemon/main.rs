@@ -6,6 +6,7 @@
 
 mod admission_limits;
 mod admission_proxies;
+mod close_stories;
 mod closes;
 mod config_errors;
 mod counting;
