@@ -10,6 +10,8 @@ mod close_stories;
 mod closes;
 mod config_errors;
 mod counting;
+#[path = "../peer/deflate.rs"]
+mod deflate;
 mod gateway;
 mod hostile_application;
 mod hostile_deflate;

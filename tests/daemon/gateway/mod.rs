@@ -17,7 +17,6 @@ pub(crate) mod authority;
 pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod clock;
-pub(crate) mod deflate;
 pub(crate) mod frame;
 pub(crate) mod metrics;
 pub(crate) mod process;
