@@ -36,7 +36,10 @@ pub(super) async fn call(
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+/// What a body says.
+///
+/// Errors: [`Failure::NotJson`].
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     // Structs can be read from arrays, too; the API has never said so.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Failure::NotJson { line: 1, column: 1 });

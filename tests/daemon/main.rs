@@ -9,6 +9,7 @@ mod config_errors;
 mod counting;
 mod gateway;
 mod hostile_application;
+mod hostile_endings;
 mod hostile_frames;
 mod hostile_http;
 mod mutations;

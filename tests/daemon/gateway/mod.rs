@@ -18,6 +18,7 @@ pub(crate) mod clock;
 pub(crate) mod frame;
 pub(crate) mod metrics;
 pub(crate) mod process;
+pub(crate) mod silence;
 
 use canary::Canary;
 use client::Client;
