@@ -103,6 +103,14 @@ mod tests {
 
     use super::check;
 
+    #[test]
+    fn seeds_of_the_fuzz_target_have_its_property() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/api_body");
+        let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
+        assert!(seeds.len() > 10);
+        seeds.into_iter().for_each(|seed| check(&std::fs::read(seed.unwrap().path()).unwrap()));
+    }
+
     proptest! {
         #[test]
         fn bodies_say_what_they_say_or_are_refused(

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::gateway::Gateway;
 use crate::gateway::client::Client;
 use crate::gateway::clock::{ms, now, pause};
 use crate::gateway::frame::{CLOSE, CONTINUATION, FIN, TEXT, close, frame};
 use crate::gateway::metrics::family;
 use crate::gateway::silence::Silence;
+use crate::gateway::{Gateway, scaled};
 
 /// How a client behaves after the server has begun to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,15 +139,14 @@ fn a8_half_open_connections_are_found_by_pings() {
 
 #[test]
 fn a8_a_cut_cable_is_found_by_pings() {
-    // As the catalogue has it, or shortened.
-    let is_full = std::env::var_os("RINGWAY_FULL").is_some();
-    let short = [
+    // As configured by default, or shortened.
+    let short: &[&str] = &[
         "websocket.ping_interval=\"400ms\"",
         "websocket.pong_timeout=\"200ms\"",
         "websocket.close_timeout=\"300ms\"",
     ];
-    let gateway = Gateway::start(if is_full { &[] } else { &short });
-    let (pings, close) = if is_full { (ms(35_000), ms(5_000)) } else { (ms(600), ms(300)) };
+    let gateway = Gateway::start(scaled(short, &[]));
+    let (pings, close) = scaled((ms(600), ms(300)), (ms(35_000), ms(5_000)));
     let canary = gateway.canary();
     gateway.await_metrics(|metrics| metrics.sum("connections") == 1);
     let descriptors = gateway.usage().descriptors;

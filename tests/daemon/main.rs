@@ -6,6 +6,7 @@
 
 mod closes;
 mod config_errors;
+mod cost;
 mod counting;
 mod gateway;
 mod hostile_application;
