@@ -26,8 +26,8 @@ const TURNS_MAX: usize = 1000;
 fn shard(world: &World) -> Shard<SimRing> {
     let config = config::parse(include_str!("../config/bench.toml"), "bench.toml", &[])
         .unwrap_or_else(|violations| panic!("{violations}"));
-    let conn = Arc::new(settings::of_connections(&config));
-    let settings = settings::of_shard(&config, 1, CLIENTS, "bench.".to_owned(), conn);
+    let conn = Arc::new(settings::of_connections(&config, 1, world.now()));
+    let settings = settings::of_shards(&config, 1, CLIENTS, "bench.".to_owned(), conn);
     let mut posts = post::connect(2, config.lanes);
     let (numbers, _) = metrics::shard();
     let random = fastrand::Rng::with_seed(1);

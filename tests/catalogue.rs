@@ -48,6 +48,7 @@ fn every_metric_is_written_by_the_code_that_knows_it() {
             CounterFamily::CloseReceived => "close_received",
             CounterFamily::HandshakesEnded => "handshake_ended",
             CounterFamily::HandshakeRefused => "handshake_refused",
+            CounterFamily::ConnectionsRefused => "connection_refused",
             CounterFamily::MessagesReceived => "messages_received",
             CounterFamily::MessagesSent => "messages_sent",
             CounterFamily::AcceptPaused => "accept_paused",

@@ -3,11 +3,21 @@
 //! A browser sends the page's origin with the opening handshake and cannot be made to lie about it;
 //! without this check any page could use the visitor's cookies (CWE-1385).
 
+/// What a page and its gateway speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http` and `ws`.
+    Http,
+    /// `https` and `wss`.
+    Https,
+}
+
 /// The rule of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginRule {
     /// Origins that may connect, as browsers write them: `https://example.com`, with the port unless
-    /// it is the scheme's own. Empty: the one whose authority equals the Host header.
+    /// it is the scheme's own. Empty: the one of the same scheme whose authority equals the Host
+    /// header.
     pub allowed: Vec<String>,
     /// All origins may connect.
     pub any: bool,
@@ -16,8 +26,14 @@ pub struct OriginRule {
 }
 
 impl OriginRule {
-    /// Whether a handshake with these headers may go on. `origins` are all Origin headers.
-    pub fn admits<'a>(&self, mut origins: impl Iterator<Item = &'a [u8]>, host: &[u8]) -> bool {
+    /// Whether a handshake with these headers may go on. `origins` are all Origin headers; `scheme` is
+    /// what the client spoke to get here.
+    pub fn admits<'a>(
+        &self,
+        mut origins: impl Iterator<Item = &'a [u8]>,
+        host: &[u8],
+        scheme: Scheme,
+    ) -> bool {
         let Some(origin) = origins.next() else { return self.missing };
         if origins.next().is_some() {
             return false;
@@ -26,7 +42,7 @@ impl OriginRule {
             return true;
         }
         let Ok(origin) = std::str::from_utf8(origin) else { return false };
-        if self.allowed.is_empty() { is_of_host(origin, host) } else { self.lists(origin) }
+        if self.allowed.is_empty() { is_of_host(origin, host, scheme) } else { self.lists(origin) }
     }
 
     /// Scheme and host compare without case, as browsers write them in lower case.
@@ -35,11 +51,11 @@ impl OriginRule {
     }
 }
 
-fn is_of_host(origin: &str, host: &[u8]) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    let default_port: &[u8] = match scheme {
-        "http" => b":80",
-        "https" => b":443",
+fn is_of_host(origin: &str, host: &[u8], scheme: Scheme) -> bool {
+    let Some((of_page, authority)) = origin.split_once("://") else { return false };
+    let default_port: &[u8] = match (of_page, scheme) {
+        ("http", Scheme::Http) => b":80",
+        ("https", Scheme::Https) => b":443",
         _ => return false,
     };
     let without_port = |a: &[u8]| a.strip_suffix(default_port).unwrap_or(a).to_ascii_lowercase();
@@ -51,14 +67,14 @@ mod tests {
     use super::*;
 
     fn admits(rule: &OriginRule, origins: &[&str], host: &str) -> bool {
-        rule.admits(origins.iter().map(|o| o.as_bytes()), host.as_bytes())
+        rule.admits(origins.iter().map(|o| o.as_bytes()), host.as_bytes(), Scheme::Http)
     }
 
     #[test]
     fn by_default_only_the_page_of_the_same_host_and_port_may_connect() {
         let rule = OriginRule { allowed: vec![], any: false, missing: true };
         assert!(admits(&rule, &["http://example.com"], "example.com"));
-        assert!(admits(&rule, &["https://Example.com"], "example.COM:443"));
+        assert!(admits(&rule, &["http://Example.com:80"], "example.COM"));
         assert!(admits(&rule, &["http://localhost:8000"], "localhost:8000"));
         assert!(admits(&rule, &[], "example.com"));
         for bad in [
@@ -67,6 +83,9 @@ mod tests {
             "http://example.com.evil",
             "http://example.com:8080",
             "http://example.com:80:80",
+            "https://example.com",
+            "https://example.com:443",
+            "HTTP://example.com",
             "ftp://example.com",
             "example.com",
             "http://example.com/",
@@ -76,6 +95,19 @@ mod tests {
             assert!(!admits(&rule, &[bad], "example.com"), "{bad}");
         }
         assert!(!admits(&rule, &["http://example.com", "http://example.com"], "example.com"));
+    }
+
+    #[test]
+    fn over_tls_only_pages_that_came_over_tls_are_of_the_same_host() {
+        let rule = OriginRule { allowed: vec![], any: false, missing: true };
+        let admits = |origin: &'static str, host: &str| {
+            rule.admits(std::iter::once(origin.as_bytes()), host.as_bytes(), Scheme::Https)
+        };
+        assert!(admits("https://example.com", "example.com"));
+        assert!(admits("https://example.com", "example.com:443"));
+        assert!(admits("https://example.com:8443", "example.com:8443"));
+        assert!(!admits("http://example.com", "example.com"));
+        assert!(!admits("https://example.com", "example.com:80"));
     }
 
     #[test]

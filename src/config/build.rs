@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::network::Networks;
 use crate::auth::origin::OriginRule;
 use crate::auth::rate::Rate;
 use crate::conn::outbox::Settings as OutboxSettings;
@@ -10,11 +11,12 @@ use crate::dialect::keepalive::Settings as PingSettings;
 use crate::mail::post::Settings as LaneSettings;
 use crate::ring::probe::Feature;
 use crate::topic::namespace::{Mode, Namespace, PublishRight};
+use crate::ws::deflate::Settings as DeflateSettings;
 
 use super::reader::{Sections, Settings};
 use super::violation::Violation;
-use super::{ApiAccess, ApiKey, Centrifuge, Config, Drain, Http, Limits, Listener, Log, LogFormat};
-use super::{Operator, Ring, Routes, Socket, Websocket};
+use super::{ApiAccess, ApiKey, Centrifuge, Config, Deflate, Drain, Http, Limits, Listener, Log};
+use super::{LogFormat, Operator, Ring, Routes, Socket, Websocket};
 
 /// Shorter keys can be guessed.
 const API_KEY_CHARS_MIN: usize = 16;
@@ -30,8 +32,9 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         operator: operator(sections.one("operator"), violations),
         http: http(sections.one("http")),
         websocket: websocket(sections.one("websocket")),
+        deflate: deflate(sections.one("deflate")),
         outbox: outbox(sections.one("outbox")),
-        limits: limits(sections.one("limits")),
+        limits: limits(sections.one("limits"), violations),
         routes: Routes {
             raw: sections.one("raw").switch("enabled"),
             echo: sections.one("echo").switch("enabled"),
@@ -44,6 +47,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         socket: socket(sections.one("socket")),
         lanes: lanes(sections.one("lanes")),
         drain: drain(sections.one("drain"), violations),
+        closes_kept: sections.one("closes").number("kept"),
         log: log(sections.one("log")),
     }
 }
@@ -61,7 +65,23 @@ fn listener(settings: &Settings, violations: &mut Vec<Violation>) -> Listener {
     }
     let allowed = if any { Vec::new() } else { allowed };
     let missing = settings.switch("allow_missing_origin");
-    Listener { address, origins: OriginRule { allowed, any, missing } }
+    Listener {
+        address,
+        origins: OriginRule { allowed, any, missing },
+        connections_max: Some(settings.number("connections_max")).filter(|max| *max > 0),
+        proxy_protocol: settings.text("proxy_protocol") == "required",
+        trusted_proxies: networks(settings, "trusted_proxies", violations),
+    }
+}
+
+fn networks(settings: &Settings, name: &str, violations: &mut Vec<Violation>) -> Networks {
+    let texts = settings.texts(name);
+    Networks::parse(&texts).unwrap_or_else(|text| {
+        let problem =
+            format!("{text:?} is no network; write 10.0.0.0/8, 2001:db8::/32 or an address");
+        violations.push(settings.wrong(name, problem));
+        Networks::default()
+    })
 }
 
 fn address(settings: &Settings, text: &str, violations: &mut Vec<Violation>) -> Option<SocketAddr> {
@@ -130,6 +150,20 @@ fn ping(settings: &Settings) -> PingSettings {
     }
 }
 
+fn deflate(settings: &Settings) -> Deflate {
+    let window_bits = settings.number("client_window_bits");
+    let takeover = settings.switch("client_takeover");
+    let messages = DeflateSettings {
+        level: settings.number("level"),
+        bytes_min: settings.number("bytes_min"),
+        client_window_bits: takeover.then_some(window_bits),
+    };
+    Deflate {
+        messages: settings.switch("enabled").then_some(messages),
+        contexts_max: settings.number("contexts_max"),
+    }
+}
+
 fn outbox(settings: &Settings) -> OutboxSettings {
     OutboxSettings {
         bytes_max: settings.number("bytes_max"),
@@ -139,10 +173,16 @@ fn outbox(settings: &Settings) -> OutboxSettings {
     }
 }
 
-fn limits(settings: &Settings) -> Limits {
+fn limits(settings: &Settings, violations: &mut Vec<Violation>) -> Limits {
+    let address_rate: u32 = settings.number("address_rate");
+    let address_burst = settings.number("address_burst");
     Limits {
         connections_max: Some(settings.number("connections_max")).filter(|n| *n > 0),
         handshakes_max: settings.number("handshakes_max"),
+        address_connections_max: Some(settings.number("address_connections_max"))
+            .filter(|max| *max > 0),
+        address_rate: (address_rate > 0).then(|| Rate::new(address_rate, address_burst)),
+        address_exempt: networks(settings, "address_exempt", violations),
         subscriptions_max: settings.number("subscriptions_max"),
         topics_max: settings.number("topics_max"),
     }
@@ -182,6 +222,7 @@ fn namespace(settings: &Settings, violations: &mut Vec<Violation>) -> Namespace 
             "subscribers" => PublishRight::Subscribers,
             _ => PublishRight::Deny,
         },
+        compress: settings.switch("compress"),
     }
 }
 

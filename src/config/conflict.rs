@@ -25,6 +25,10 @@ fn report_addresses(config: &Config, sections: &Sections, violations: &mut Vec<V
         if listener.address.port() > 0 && earlier.iter().any(|l| l.address == listener.address) {
             violations.push(settings[index].wrong("address", "is another listener's already"));
         }
+        if listener.proxy_protocol && listener.trusted_proxies.is_empty() {
+            let problem = "needs trusted_proxies: without any, nobody could connect";
+            violations.push(settings[index].wrong("proxy_protocol", problem));
+        }
     }
     let operator = sections.one("operator");
     let Some(address) = config.operator.address else { return };

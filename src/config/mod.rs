@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::network::Networks;
 use crate::auth::origin::OriginRule;
 use crate::auth::rate::Rate;
 use crate::conn::outbox::Settings as OutboxSettings;
@@ -13,6 +14,7 @@ use crate::dialect::keepalive::Settings as PingSettings;
 use crate::mail::post::Settings as LaneSettings;
 use crate::ring::probe::Feature;
 use crate::topic::namespace::Namespace;
+use crate::ws::deflate::Settings as DeflateSettings;
 
 mod build;
 mod conflict;
@@ -39,6 +41,8 @@ pub struct Config {
     pub http: Http,
     /// What is taken from clients after the upgrade.
     pub websocket: Websocket,
+    /// Compression of messages.
+    pub deflate: Deflate,
     /// What is queued for clients.
     pub outbox: OutboxSettings,
     /// How many there may be.
@@ -57,6 +61,8 @@ pub struct Config {
     pub lanes: LaneSettings,
     /// The orderly end.
     pub drain: Drain,
+    /// Ended connections of each kind that each shard remembers.
+    pub closes_kept: usize,
     /// What is logged.
     pub log: Log,
 }
@@ -68,6 +74,12 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Which web pages may connect.
     pub origins: OriginRule,
+    /// Connections; `None`: no limit of its own.
+    pub connections_max: Option<usize>,
+    /// Whether every connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Whose word counts for the addresses of others.
+    pub trusted_proxies: Networks,
 }
 
 /// The operators' side.
@@ -126,13 +138,28 @@ pub struct Websocket {
     pub control_frames: Rate,
 }
 
-/// How many there may be.
+/// Compression of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deflate {
+    /// How; `None`: not at all.
+    pub messages: Option<DeflateSettings>,
+    /// Clients in all that may keep their context.
+    pub contexts_max: usize,
+}
+
+/// How many there may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in all; `None`: what the limit of open files allows.
     pub connections_max: Option<usize>,
     /// Connections in all that have not been upgraded.
     pub handshakes_max: usize,
+    /// Connections of one address; `None`: any number.
+    pub address_connections_max: Option<u16>,
+    /// How often one address may connect; `None`: at any pace.
+    pub address_rate: Option<Rate>,
+    /// To whom the limits for addresses do not apply.
+    pub address_exempt: Networks,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
     /// Topics in all.

@@ -6,7 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::auth::origin::OriginRule;
 use crate::auth::rate::Rate;
 use crate::dialect::cause::{DrainNotice, Protocol};
 use crate::dialect::scratch::Scratch;
@@ -15,11 +14,17 @@ use crate::http1::error::HeadError;
 use crate::http1::head::HeadLimits;
 use crate::http1::status::Status;
 use crate::topic::namespace::Namespaces;
+use crate::ws::deflate;
+pub use crate::ws::deflate::Codec;
 use crate::ws::handshake::Refusal;
 use crate::ws::receiver::Limits;
 
+use guest::Lack;
+
 pub mod closing;
 pub mod connection;
+pub mod guest;
+mod last_words;
 mod newest;
 mod open;
 pub mod outbox;
@@ -33,14 +38,17 @@ pub const REFUSAL_REASONS: [&str; REFUSAL_REASONS_COUNT] = {
     let mut reasons = [""; REFUSAL_REASONS_COUNT];
     let mut at = 0;
     while at < reasons.len() {
-        let (heads, upgrades) =
-            (HeadError::ALL.len(), HeadError::ALL.len() + UPGRADE_REFUSALS.len());
+        let heads = HeadError::ALL.len();
+        let upgrades = heads + UPGRADE_REFUSALS.len();
+        let lacks = upgrades + Lack::ALL.len();
         reasons[at] = if at < heads {
             HeadError::ALL[at].reason()
         } else if at < upgrades {
             UPGRADE_REFUSALS[at - heads].reason()
+        } else if at < lacks {
+            Lack::ALL[at - upgrades].reason()
         } else {
-            upgrade::REASONS[at - upgrades]
+            upgrade::REASONS[at - lacks]
         };
         at += 1;
     }
@@ -48,7 +56,7 @@ pub const REFUSAL_REASONS: [&str; REFUSAL_REASONS_COUNT] = {
 };
 
 const REFUSAL_REASONS_COUNT: usize =
-    HeadError::ALL.len() + UPGRADE_REFUSALS.len() + upgrade::REASONS.len();
+    HeadError::ALL.len() + UPGRADE_REFUSALS.len() + Lack::ALL.len() + upgrade::REASONS.len();
 
 /// The refusals whose reason is not one of [`HeadError`] too.
 const UPGRADE_REFUSALS: &[Refusal] = match Refusal::ALL {
@@ -75,8 +83,10 @@ pub struct Settings {
     pub control_frames: Rate,
     /// Which routes there are.
     pub routes: route::Routes,
-    /// Whose pages may connect, by listener.
-    pub origins: Vec<OriginRule>,
+    /// Who may come in, by listener.
+    pub doors: Vec<guest::Door>,
+    /// Limits for each address.
+    pub addresses: guest::AddressLimits,
     /// Settings of the client protocols.
     pub dialect: dialect::Settings,
     /// What topics may do.
@@ -85,6 +95,8 @@ pub struct Settings {
     pub drain: DrainNotice,
     /// Limits of what a client may leave unread.
     pub outbox: outbox::Settings,
+    /// How messages are compressed; `None`: they are not.
+    pub deflate: Option<deflate::Settings>,
     /// The page at `/`, when there is one.
     pub page: Option<&'static str>,
 }
@@ -102,10 +114,14 @@ pub struct Context<'a> {
     pub tally: &'a mut Tally,
     /// Memory for parsing.
     pub scratch: &'a mut Scratch,
+    /// What messages are compressed and inflated with.
+    pub codec: &'a mut Codec,
     /// Settings of connections.
     pub settings: &'a Settings,
     /// Chance: client ids and the spread of pings.
     pub random: &'a mut fastrand::Rng,
+    /// Who the client is, where somebody has to know.
+    pub guest: Option<&'a mut guest::Guest>,
     /// Whether the client reads slower than we write: then at most one pong is kept for it.
     pub is_backlogged: bool,
 }
@@ -121,6 +137,8 @@ pub struct Tally {
     pub message_bytes_max: usize,
     /// Bytes written of frames that the limits of the outbox do not count: pings and pongs.
     pub control_bytes: usize,
+    /// Pings received.
+    pub pings_received: u64,
     /// Pings written.
     pub pings: u64,
     /// Answers to our pings.
@@ -129,6 +147,8 @@ pub struct Tally {
     pub opened: Option<Protocol>,
     /// The request was refused.
     pub refused: Option<(Status, &'static str)>,
+    /// The connection ends before its request was heard.
+    pub unheard: Option<guest::Unheard>,
     /// A Close was written, with this code (1005: none).
     pub close_sent: Option<u16>,
     /// A Close was read, with this code (1005: none).

@@ -1,10 +1,15 @@
 //! One client from the handshake to the end, as a shard sees it.
 
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 
-use super::closing::Verdict;
 use super::connection::{Connection, Leave, Room, Stage};
+use super::guest::{Door, Guest, Unheard};
 use super::*;
+use crate::auth::crowd::Crowd;
+use crate::auth::network::Networks;
+use crate::auth::origin::{OriginRule, Scheme};
 use crate::dialect::cause::{Cause, Farewell, Initiator};
 use crate::dialect::{Answer, Recovery, Refusal as HubRefusal, Ticket, centrifuge, keepalive};
 use crate::topic::namespace::{Mode, Namespace, PublishRight};
@@ -25,8 +30,19 @@ struct Client {
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
+    guest: Option<Guest>,
     is_backlogged: bool,
+}
+
+fn door() -> Door {
+    Door {
+        origins: OriginRule { allowed: vec![], any: false, missing: true },
+        scheme: Scheme::Http,
+        proxy_protocol: false,
+        trusted: Networks::default(),
+    }
 }
 
 /// Short limits, and one namespace for all topics.
@@ -43,7 +59,8 @@ pub(crate) fn settings() -> Settings {
         idle_timeout: None,
         control_frames: Rate::new(10, 20),
         routes: route::Routes { raw: true, echo: true, centrifuge: true },
-        origins: vec![OriginRule { allowed: vec![], any: false, missing: true }],
+        doors: vec![door()],
+        addresses: guest::AddressLimits::default(),
         dialect: dialect::Settings { ping, centrifuge },
         namespaces: Namespaces::new([Namespace {
             name: String::new(),
@@ -53,6 +70,7 @@ pub(crate) fn settings() -> Settings {
             history_bytes_max: 999,
             recovery: true,
             publish: PublishRight::Allow,
+            compress: true,
         }]),
         drain: DrainNotice { code: 1012, retry_ms: 1..=2 },
         outbox: outbox::Settings {
@@ -61,6 +79,7 @@ pub(crate) fn settings() -> Settings {
             soft_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(10),
         },
+        deflate: None,
         page: None,
     }
 }
@@ -71,6 +90,7 @@ impl Client {
         let now = Instant::now();
         Self {
             conn: Connection::new(0, room, now, &settings),
+            codec: Codec::new(settings.deflate, 1),
             settings,
             now,
             frames: Vec::new(),
@@ -78,6 +98,7 @@ impl Client {
             tally: Tally::default(),
             scratch: Scratch::default(),
             random: fastrand::Rng::with_seed(1),
+            guest: None,
             is_backlogged: false,
         }
     }
@@ -112,8 +133,10 @@ impl Client {
             actions: &mut self.actions,
             tally: &mut self.tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
             settings: &self.settings,
             random: &mut self.random,
+            guest: self.guest.as_mut(),
             is_backlogged: self.is_backlogged,
         };
         run(&mut self.conn, &mut cx)
@@ -146,7 +169,8 @@ impl Client {
     }
 
     fn assert_verdict(&self, code: u16, initiator: Initiator, cause: Cause) {
-        assert_eq!(self.conn.verdict(), Verdict { code, initiator, cause });
+        let verdict = self.conn.verdict();
+        assert_eq!((verdict.code, verdict.initiator, verdict.cause), (code, initiator, cause));
     }
 }
 
@@ -201,7 +225,7 @@ fn requests_that_cannot_be_served_are_refused_with_status_and_reason() {
 
 #[test]
 fn a_full_gateway_says_when_to_try_again() {
-    let mut client = Client::with(settings(), Room::Full);
+    let mut client = Client::with(settings(), Room::Full(guest::Lack::Connections));
     client.send(UPGRADE.as_bytes());
     let answer = client.take_text().to_ascii_lowercase();
     assert!(answer.starts_with("http/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
@@ -547,5 +571,147 @@ proptest! {
         let mut counted = whole.tally;
         counted.message_bytes_max = parts.tally.message_bytes_max;
         prop_assert_eq!(parts.tally, counted);
+    }
+}
+
+/// A client that comes through a proxy of the network 10.0.0.0/8.
+struct Proxied {
+    client: Client,
+    limits: guest::AddressLimits,
+}
+
+impl Proxied {
+    /// Two connections for each address.
+    fn new() -> Self {
+        let limits = guest::AddressLimits {
+            crowd: Some(std::sync::Arc::new(Crowd::new(2, 100))),
+            ..guest::AddressLimits::default()
+        };
+        Self { client: Client::new(), limits }
+    }
+
+    /// The next connection, from `peer`, by a door of which PROXY headers are asked or not.
+    fn comes_from(&mut self, peer: &str, proxy_protocol: bool) {
+        let networks = ["10.0.0.0/8".to_owned()];
+        let door = Door { trusted: Networks::parse(&networks).unwrap(), proxy_protocol, ..door() };
+        let guest = Guest::new(peer.parse().unwrap(), &door);
+        let settings = Settings { doors: vec![door], addresses: self.limits.clone(), ..settings() };
+        self.client = Client::with(settings, Room::Free);
+        self.client.guest = guest.ok();
+    }
+
+    /// The connection that is to stay open.
+    fn stays(&mut self) -> Client {
+        std::mem::replace(&mut self.client, Client::new())
+    }
+
+    fn status(&mut self, bytes: &[u8]) -> Option<u16> {
+        self.client.send(bytes);
+        self.client.take_text().strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+    }
+}
+
+const PROXY_V1: &str = "PROXY TCP4 192.0.2.1 198.51.100.1 5000 443\r\n";
+
+#[test]
+fn a_proxy_header_comes_before_the_request_however_it_is_cut() {
+    let mut v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    v2.extend_from_slice(&[192, 0, 2, 1, 198, 51, 100, 1, 0, 80, 1, 187]);
+    for header in [PROXY_V1.as_bytes(), &v2] {
+        let bytes = [header, UPGRADE.as_bytes()].concat();
+        for cut in 0..=header.len() + 3 {
+            let mut proxied = Proxied::new();
+            proxied.comes_from("10.0.0.1", true);
+            let (first, second) = bytes.split_at(cut);
+            if !first.is_empty() {
+                assert_eq!(proxied.status(first), None);
+            }
+            assert_eq!(proxied.status(second), Some(101), "cut at {cut}");
+            let guest = proxied.client.guest.as_ref().unwrap();
+            assert_eq!(guest.address(), IpAddr::from([192, 0, 2, 1]));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_proxy_header_ends_the_connection_unanswered() {
+    let mut proxied = Proxied::new();
+    proxied.comes_from("10.0.0.1", true);
+    assert_eq!(proxied.status(UPGRADE.as_bytes()), None);
+    assert_eq!(proxied.client.tally.unheard, Some(Unheard::ProxyHeader));
+    assert_eq!(proxied.client.stage(), Stage::Over(Leave::Reset));
+    proxied.comes_from("10.0.0.1", true);
+    assert_eq!(proxied.status(b"PROXY TCP4 192"), None);
+    proxied.client.wait(5);
+    assert_eq!(proxied.client.stage(), Stage::Over(Leave::Fin), "late, and nobody to tell");
+    let door = Door { proxy_protocol: true, ..door() };
+    let stranger = Guest::new("192.0.2.1".parse().unwrap(), &door);
+    assert!(matches!(stranger, Err(Unheard::ProxyPeer)));
+}
+
+#[test]
+fn an_address_with_too_many_connections_is_told_so() {
+    let request = [PROXY_V1, UPGRADE].concat();
+    let mut proxied = Proxied::new();
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        proxied.comes_from("10.0.0.1", true);
+        assert_eq!(proxied.status(request.as_bytes()), Some(101));
+        open.push(proxied.stays());
+    }
+    proxied.comes_from("10.0.0.1", true);
+    proxied.client.send(PROXY_V1.as_bytes());
+    assert_eq!(proxied.client.conn.lack(), Some(guest::Lack::AddressConnections));
+    assert_eq!(proxied.status(UPGRADE.as_bytes()), Some(429));
+    assert_eq!(proxied.client.tally.refused.map(|(_, why)| why), Some("address_connections"));
+    open.pop();
+    proxied.comes_from("10.0.0.1", true);
+    assert_eq!(proxied.status(request.as_bytes()), Some(101));
+}
+
+#[test]
+fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
+    let forwarded = |hops: &str| {
+        let line = format!("x\r\nX-Forwarded-For: {hops}\r\nUpg");
+        UPGRADE.replace("x\r\nUpg", &line)
+    };
+    let mut proxied = Proxied::new();
+    let mut open = Vec::new();
+    // Whatever the client wrote itself stands before what the proxy has appended.
+    for (forged, status) in [("1.1.1.1", 101), ("2.2.2.2, 10.0.0.7", 101), ("3.3.3.3", 429)] {
+        proxied.comes_from("10.0.0.1", false);
+        let request = forwarded(&format!("{forged}, 192.0.2.1"));
+        assert_eq!(proxied.status(request.as_bytes()), Some(status), "{forged}");
+        open.push(proxied.stays());
+    }
+    for _ in 0..3 {
+        proxied.comes_from("10.0.0.1", false);
+        assert_eq!(proxied.status(UPGRADE.as_bytes()), Some(101), "the proxy itself is exempt");
+        open.push(proxied.stays());
+    }
+    proxied.comes_from("203.0.113.9", false);
+    assert_eq!(proxied.status(forwarded("192.0.2.1").as_bytes()), Some(101));
+    let address = proxied.client.guest.as_ref().unwrap().address();
+    assert_eq!(address, IpAddr::from([203, 0, 113, 9]), "a stranger speaks for nobody");
+}
+
+#[test]
+fn pages_come_by_the_scheme_that_a_trusted_proxy_tells() {
+    let request = |origin: &str, proto: &str| {
+        let line = format!("x\r\nOrigin: {origin}\r\nX-Forwarded-Proto: {proto}\r\nUpg");
+        UPGRADE.replace("x\r\nUpg", &line)
+    };
+    let mut proxied = Proxied::new();
+    let cases = [
+        ("10.0.0.1", "https://x", "https", 101),
+        ("10.0.0.1", "http://x", "https", 403),
+        ("10.0.0.1", "https://x", "http", 403),
+        ("203.0.113.9", "https://x", "https", 403),
+        ("203.0.113.9", "http://x", "https", 101),
+    ];
+    for (peer, origin, proto, status) in cases {
+        proxied.comes_from(peer, false);
+        let answer = proxied.status(request(origin, proto).as_bytes());
+        assert_eq!(answer, Some(status), "{peer} {origin} {proto}");
     }
 }

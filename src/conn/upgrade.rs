@@ -13,10 +13,13 @@ use crate::http1::response::{Response, refuse};
 use crate::http1::status::Status;
 use crate::http1::target::percent_decode;
 use crate::topic::name::TopicName;
+use crate::ws::deflate::negotiate::Agreement;
+use crate::ws::deflate::{Class, Outbound, Peer};
 use crate::ws::handshake::{self, AcceptKey, Upgrade, accept_response};
 
 use super::Context;
 use super::connection::Room;
+use super::guest::{Guest, Lack};
 use super::route::Route;
 
 /// The subprotocol that Centrifugo clients may offer for JSON.
@@ -46,7 +49,7 @@ pub(super) enum Step {
     /// The hub must be asked before the answer.
     Admit(Box<Admission>),
     /// The 101 response was written.
-    Open(Session),
+    Open(Session, Option<Box<Peer>>),
 }
 
 /// A valid request for a topic that waits for the hub.
@@ -55,6 +58,7 @@ pub(super) struct Admission {
     session: raw::Session,
     accept: AcceptKey,
     subprotocol: Option<&'static str>,
+    deflate: Option<(Agreement, Box<Peer>)>,
     pub(super) deadline: Instant,
 }
 
@@ -69,6 +73,21 @@ struct Refused {
 impl Head {
     pub(super) fn new(deadline: Instant, room: Room) -> Self {
         Self { scanner: HeadScanner::default(), room, deadline }
+    }
+
+    /// Why there is no room for the client.
+    pub(super) fn lack(&self) -> Option<Lack> {
+        match self.room {
+            Room::Free => None,
+            Room::Full(lack) => Some(lack),
+        }
+    }
+
+    /// There is no room for the client, as it turns out.
+    pub(super) fn refuse(&mut self, lack: Lack) {
+        if self.room == Room::Free {
+            self.room = Room::Full(lack);
+        }
     }
 
     /// Reads the head at the front of `input`, which holds all bytes received so far; returns how many
@@ -104,8 +123,12 @@ impl Head {
     fn answer(&self, head: &[u8], listener: u16, cx: &mut Context<'_>) -> Result<Step, Refused> {
         let request = RequestHead::parse(head, &cx.settings.head)?;
         request.require_get()?;
-        if self.room == Room::Full {
-            return Err(UNAVAILABLE);
+        let door = cx.settings.doors.get(usize::from(listener)).ok_or(NO_ROUTE)?;
+        if let Some(lack) = self.lack() {
+            return Err(lack.into());
+        }
+        if let Some(guest) = cx.guest.as_deref_mut() {
+            guest.hear(&request, door, &cx.settings.addresses, cx.now)?;
         }
         let path = request.target().path();
         let route = cx.settings.routes.find(path).ok_or(NO_ROUTE)?;
@@ -122,8 +145,8 @@ impl Head {
             explanation: refusal.explanation(),
         })?;
         let host = request.header("Host").unwrap_or_default();
-        let rule = cx.settings.origins.get(usize::from(listener));
-        if !rule.is_some_and(|rule| rule.admits(request.headers("Origin"), host)) {
+        let scheme = cx.guest.as_deref().and_then(Guest::scheme).unwrap_or(door.scheme);
+        if !door.origins.admits(request.headers("Origin"), host, scheme) {
             return Err(BAD_ORIGIN);
         }
         match route {
@@ -149,12 +172,15 @@ impl Head {
         let offset = request.target().query_value("offset")?;
         let epoch = request.target().query_value("epoch")?;
         let since = raw::wanted_position(offset.as_deref(), epoch.as_deref())?;
-        let (session, subscribe) = raw::open(topic, since, &cx.settings.namespaces)?;
+        let deflate = cx.codec.negotiate(upgrade.extensions());
+        let class = deflate.as_ref().and_then(|(_, peer)| Class::of(peer.window_bits));
+        let (session, subscribe) = raw::open(topic, since, class, &cx.settings.namespaces)?;
         cx.actions.push(subscribe);
         Ok(Step::Admit(Box::new(Admission {
             session,
             accept: *upgrade.accept_key(),
             subprotocol: offered(upgrade, RAW),
+            deflate,
             deadline: self.deadline,
         })))
     }
@@ -162,23 +188,36 @@ impl Head {
 
 impl Admission {
     /// Writes the answer; `None`: the request was refused.
-    pub(super) fn answered(self, answer: Answer, cx: &mut Context<'_>) -> Option<Session> {
+    pub(super) fn answered(
+        self,
+        answer: Answer,
+        cx: &mut Context<'_>,
+    ) -> Option<(Session, Option<Box<Peer>>)> {
         let mut recovered = Vec::new();
-        match self.session.opened(answer, &cx.settings.namespaces, &mut recovered) {
+        let (agreement, peer) = self.deflate.unzip();
+        let window_bits = peer.as_ref().map(|peer| peer.window_bits);
+        let codec = &mut *cx.codec;
+        let outbound = window_bits.map(|window_bits| Outbound { codec, window_bits });
+        match self.session.opened(answer, &cx.settings.namespaces, outbound, &mut recovered) {
             Ok(opened) => {
                 let headers: Vec<(&str, String)> = opened.headers().collect();
                 let headers: Vec<(&str, &str)> =
                     headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                accept_response(cx.frames, &self.accept, self.subprotocol, &headers);
+                let (accept, extension) = (&self.accept, agreement.as_ref());
+                accept_response(cx.frames, accept, self.subprotocol, extension, &headers);
                 cx.frames.extend_from_slice(&recovered);
                 cx.tally.written += u64::try_from(opened.written).unwrap_or(u64::MAX);
-                Some(Session::Raw(self.session))
+                Some((Session::Raw(self.session), peer))
             }
             Err(error) => {
                 refused(error.into(), cx);
                 None
             }
         }
+    }
+
+    pub(super) fn keeps_context(&self) -> bool {
+        self.deflate.as_ref().is_some_and(|(_, peer)| peer.context.is_some())
     }
 
     /// The hub did not answer in time.
@@ -250,6 +289,12 @@ impl From<HeadError> for Refused {
     }
 }
 
+impl From<Lack> for Refused {
+    fn from(lack: Lack) -> Self {
+        Self { status: lack.status(), reason: lack.reason(), explanation: lack.explanation() }
+    }
+}
+
 impl From<OpenError> for Refused {
     fn from(error: OpenError) -> Self {
         let (status, reason, explanation) = match error {
@@ -290,8 +335,9 @@ fn open(
     cx: &mut Context<'_>,
 ) -> Step {
     let subprotocol = subprotocol.and_then(|name| offered(upgrade, name));
-    accept_response(cx.frames, upgrade.accept_key(), subprotocol, &[]);
-    Step::Open(session)
+    let (agreement, peer) = cx.codec.negotiate(upgrade.extensions()).unzip();
+    accept_response(cx.frames, upgrade.accept_key(), subprotocol, agreement.as_ref(), &[]);
+    Step::Open(session, peer)
 }
 
 fn offered(upgrade: &Upgrade<'_>, name: &'static str) -> Option<&'static str> {

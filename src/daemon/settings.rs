@@ -1,8 +1,13 @@
 //! From the checked configuration to the settings that each room takes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::config::Config;
+use crate::auth::crowd::{Crowd, Seats};
+use crate::auth::origin::Scheme;
+use crate::auth::pace::Pace;
+use crate::config::{Config, Listener};
+use crate::conn::guest::{AddressLimits, Door};
 use crate::conn::{self, route::Routes};
 use crate::dialect::cause::DrainNotice;
 use crate::dialect::{self, centrifuge};
@@ -20,11 +25,21 @@ const DEMO_PAGE: &str = include_str!("demo/index.html");
 /// more of them from the same memory.
 const WHOLE_BUFFER_BYTES: u32 = 4096;
 
+/// Addresses that the limits for addresses can tell apart, for each shard: 512 KiB.
+const ADDRESSES_KNOWN: usize = 64 * 1024;
+
+/// Connections for which there is no room are still heard and told so, as long as they are fewer than
+/// one in this many of those for which there is, and not more than [`TURNED_AWAY_MAX`].
+const TURNED_AWAY_SHARE: usize = 20;
+
+/// See [`TURNED_AWAY_SHARE`].
+const TURNED_AWAY_MAX: std::ops::RangeInclusive<usize> = 64..=1024;
+
 /// When drained raw clients are told to come back, in milliseconds.
 const DRAIN_RETRY_MS: std::ops::RangeInclusive<u32> = 500..=5000;
 
 /// Settings of connections, shared by all shards.
-pub fn of_connections(config: &Config) -> conn::Settings {
+pub fn of_connections(config: &Config, shards: usize, now: Instant) -> conn::Settings {
     conn::Settings {
         head: HeadLimits {
             bytes_max: config.http.head_bytes_max,
@@ -44,7 +59,8 @@ pub fn of_connections(config: &Config) -> conn::Settings {
             echo: config.routes.echo,
             centrifuge: config.routes.centrifuge,
         },
-        origins: config.listeners.iter().map(|listener| listener.origins.clone()).collect(),
+        doors: config.listeners.iter().map(door).collect(),
+        addresses: addresses(config, shards, now),
         dialect: dialect::Settings {
             ping: config.websocket.ping,
             centrifuge: centrifuge::Settings {
@@ -55,24 +71,50 @@ pub fn of_connections(config: &Config) -> conn::Settings {
         namespaces: Namespaces::new(config.namespaces.iter().cloned()),
         drain: DrainNotice { code: config.drain.code, retry_ms: DRAIN_RETRY_MS },
         outbox: config.outbox,
+        deflate: config.deflate.messages,
         page: config.routes.demo.then_some(DEMO_PAGE),
     }
 }
 
-/// Settings of one of `shards` shards; limits of the process are shared out among them.
-pub fn of_shard(
+fn door(listener: &Listener) -> Door {
+    Door {
+        origins: listener.origins.clone(),
+        scheme: Scheme::Http,
+        proxy_protocol: listener.proxy_protocol,
+        trusted: listener.trusted_proxies.clone(),
+    }
+}
+
+fn addresses(config: &Config, shards: usize, now: Instant) -> AddressLimits {
+    let limits = &config.limits;
+    let known = ADDRESSES_KNOWN * shards;
+    let crowd = limits.address_connections_max.map(|max| Arc::new(Crowd::new(max, known)));
+    let pace = limits.address_rate.map(|rate| Arc::new(Pace::new(rate, known, now)));
+    AddressLimits { crowd, pace, exempt: limits.address_exempt.clone() }
+}
+
+/// The settings of `shards` shards. The limits on connections hold for all of them together, the
+/// others are shared out among them.
+pub fn of_shards(
     config: &Config,
     shards: usize,
     connections_max: usize,
     epoch_nonce: String,
     conn: Arc<conn::Settings>,
 ) -> shard::Settings {
+    let seats = |max| Arc::new(Seats::new(max));
+    let told = (connections_max / TURNED_AWAY_SHARE)
+        .clamp(*TURNED_AWAY_MAX.start(), *TURNED_AWAY_MAX.end());
     shard::Settings {
         shards,
-        connections_max: connections_max.div_ceil(shards),
+        seats: seats(connections_max),
+        listener_seats: config.listeners.iter().map(|l| l.connections_max.map(seats)).collect(),
+        turned_away_max: told.div_ceil(shards),
         handshakes_max: config.limits.handshakes_max.div_ceil(shards),
         subscriptions_max: config.limits.subscriptions_max,
         topics_max: config.limits.topics_max.div_ceil(shards),
+        closes_kept: config.closes_kept,
+        deflate_contexts_max: config.deflate.contexts_max.div_ceil(shards),
         epoch_nonce,
         conn,
     }

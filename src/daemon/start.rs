@@ -10,11 +10,13 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
+use crate::api::closes::{Ends, Words};
 use crate::api::hub::{self, Hub};
 use crate::api::method::Method;
 use crate::api::server;
 use crate::api::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
 use crate::config::{ApiAccess, Config};
+use crate::dialect::cause::{Cause, Initiator, Protocol};
 use crate::mail::post::{self, Post};
 use crate::metrics::export::Exporter;
 use crate::metrics::{self, ControlWriter, Reader};
@@ -112,7 +114,7 @@ impl Gateway {
         numbers: ControlWriter<Method>,
     ) -> Parts {
         let operator = &self.config.operator;
-        let readers = self.readers.clone();
+        let (readers, ended) = (self.readers.clone(), self.readers.clone());
         Parts {
             hub: Rc::clone(&self.hub),
             access: match &operator.api {
@@ -121,6 +123,12 @@ impl Gateway {
                 ApiAccess::Insecure => Access::Open,
             },
             exporter: Box::new(move || exporter.render()),
+            ends: Box::new(move || Ends::sum(&ended)),
+            words: Words {
+                causes: Cause::ALL.iter().map(|cause| (cause.label(), cause.meaning())).collect(),
+                initiators: Initiator::ALL.iter().map(|initiator| initiator.label()).collect(),
+                protocols: Protocol::ALL.iter().map(|protocol| protocol.label()).collect(),
+            },
             figures: Box::new(move || Figures::sum(&readers)),
             readiness: Rc::clone(&self.readiness),
             node: NodeInfo {
@@ -156,8 +164,11 @@ impl Crew<'_> {
         listeners: Vec<Vec<OwnedFd>>,
         reports: &UnboundedSender<Report>,
     ) -> Result<Vec<Reader<Labels>>, Failure> {
-        let conn = Arc::new(settings::of_connections(self.config));
+        let now = Instant::now().into_std();
+        let conn = Arc::new(settings::of_connections(self.config, self.shards, now));
         let nonce = format!("{:x}.", fastrand::u64(..));
+        let shard =
+            settings::of_shards(self.config, self.shards, self.connections_max, nonce, conn);
         let mut readers = Vec::with_capacity(self.shards);
         for (node, (post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
             let (numbers, reader) = metrics::shard();
@@ -170,13 +181,7 @@ impl Crew<'_> {
                 wakes: Arc::clone(self.wakes),
                 post,
                 numbers,
-                settings: settings::of_shard(
-                    self.config,
-                    self.shards,
-                    self.connections_max,
-                    nonce.clone(),
-                    Arc::clone(&conn),
-                ),
+                settings: shard.clone(),
             };
             threads::spawn(job, reports.clone())?;
         }

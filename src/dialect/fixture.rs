@@ -50,6 +50,7 @@ impl Fixture {
             settings: &self.settings,
             scratch: &mut self.scratch,
             written: &mut self.written,
+            outbound: None,
         }
     }
 
@@ -94,6 +95,7 @@ pub(super) fn namespaces() -> Namespaces {
         history_bytes_max: 1 << 18,
         recovery,
         publish,
+        compress: true,
     };
     Namespaces::new([
         namespace("stream", Mode::Stream, true, PublishRight::Subscribers),

@@ -102,6 +102,9 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
             CounterFamily::HandshakeRefused => {
                 self.counters(entry, &self.tables(|n| &n.handshake_refused));
             }
+            CounterFamily::ConnectionsRefused => {
+                self.counters(entry, &self.tables(|n| &n.connections_refused));
+            }
             CounterFamily::MessagesReceived => {
                 self.counters(entry, &self.tables(|n| &n.messages_received));
             }
@@ -231,6 +234,7 @@ mod tests {
         type Cause = Small<4>;
         type RefusalReason = Small<2>;
         type PauseReason = Small<2>;
+        type UnheardReason = Small<2>;
 
         fn initiator(cause: usize) -> &'static str {
             ["client", "transport", "transport", "server"][cause]

@@ -25,6 +25,8 @@ pub trait Vocabulary: 'static {
     type RefusalReason: Label;
     /// `reason` of `ringway_accept_paused_total`.
     type PauseReason: Label;
+    /// `reason` of `ringway_connections_refused_total`.
+    type UnheardReason: Label;
 
     /// `initiator`: which side ends connections for the cause numbered `cause`. It follows from the
     /// cause, and so is no dimension of the memory.

@@ -32,6 +32,7 @@ pub(super) struct Numbers<V: Vocabulary> {
     pub(super) close_received: Table<(CloseCodeLabel,)>,
     pub(super) handshakes_ended: Table<(V::Cause,)>,
     pub(super) handshake_refused: Table<(HttpStatusLabel, V::RefusalReason)>,
+    pub(super) connections_refused: Table<(V::UnheardReason,)>,
     pub(super) messages_received: Table<(V::Protocol,)>,
     pub(super) messages_sent: Table<(V::Protocol,)>,
     pub(super) accept_paused: Table<(V::PauseReason,)>,
@@ -64,6 +65,7 @@ pub fn shard<V: Vocabulary>() -> (Writer<V>, Reader<V>) {
         close_received: Table::new(),
         handshakes_ended: Table::new(),
         handshake_refused: Table::new(),
+        connections_refused: Table::new(),
         messages_received: Table::new(),
         messages_sent: Table::new(),
         accept_paused: Table::new(),
@@ -162,6 +164,11 @@ impl<V: Vocabulary> Writer<V> {
         self.numbers.handshake_refused.add((status, reason), 1);
     }
 
+    /// A connection is closed before anything of its request was heard.
+    pub fn connection_refused(&self, reason: V::UnheardReason) {
+        self.numbers.connections_refused.add((reason,), 1);
+    }
+
     /// `n` messages were received whole.
     pub fn messages_received(&self, protocol: V::Protocol, n: u64) {
         self.numbers.messages_received.add((protocol,), n);
@@ -236,6 +243,7 @@ mod tests {
         type Cause = Small<4>;
         type RefusalReason = Small<2>;
         type PauseReason = Small<2>;
+        type UnheardReason = Small<2>;
 
         fn initiator(_cause: usize) -> &'static str {
             "i"

@@ -1,5 +1,6 @@
 //! A shard's books, added up from the slots and compared with what is kept beside them.
 
+use crate::mail::close::Book;
 use crate::metrics::catalogue::Gauge;
 use crate::ring::Ring;
 use crate::topic::subscribers::MembershipState;
@@ -14,6 +15,10 @@ pub struct Audit {
     pub connections: usize,
     /// Connections that are not upgraded yet.
     pub handshaking: usize,
+    /// Connections for which there was no room.
+    pub turned_away: usize,
+    /// Accepted connections that nobody has looked at yet.
+    pub newcomers: usize,
     /// Bytes queued for clients.
     pub outbox_bytes: usize,
     /// Connections whose socket is full.
@@ -30,6 +35,12 @@ pub struct Audit {
     pub sends: usize,
     /// Requests that wait for room in a lane.
     pub outgoing: usize,
+    /// Connections that are ending, and have lost topics or output by that.
+    pub estates: usize,
+    /// Ends that were seen, written down and held, by kind.
+    pub books: [Book; 3],
+    /// Clients that keep a context of compression.
+    pub deflate_contexts: usize,
     /// What is wrong; empty unless there is a bug.
     pub faults: Vec<String>,
 }
@@ -43,7 +54,10 @@ impl<R: Ring> Shard<R> {
             topics: self.topics.len(),
             homes: self.homes.len(),
             sends: self.flush.len(),
+            newcomers: self.newcomers.len(),
             outgoing: self.outgoing.iter().map(std::collections::VecDeque::len).sum(),
+            estates: self.closes.estates(),
+            books: self.closes.books(),
             ..Audit::default()
         };
         for (index, slot) in self.slots.iter() {
@@ -53,9 +67,11 @@ impl<R: Ring> Shard<R> {
         for (name, counted, found) in [
             ("connections", self.slots.len(), audit.connections),
             ("handshaking", self.handshaking, audit.handshaking),
+            ("turned away", self.turned_away, audit.turned_away),
             ("subscribers", self.topics.subscribers(), audit.joined),
             ("expected subscribers", self.topics.expected(), audit.pending),
             ("leases", self.ring.leases_out(), 0),
+            ("contexts", self.desk.codec.contexts(), audit.deflate_contexts),
         ] {
             if counted != found {
                 audit.faults.push(format!("{name}: {counted} counted, {found} found"));
@@ -69,14 +85,19 @@ impl<R: Ring> Shard<R> {
                 audit.faults.push(format!("{gauge:?}: {counted} counted, {found} found"));
             }
         }
+        if audit.estates > audit.connections {
+            audit.faults.push(format!("{} estates of nobody", audit.estates));
+        }
         audit
     }
 
     fn audit_slot(&self, index: u32, slot: &Slot, audit: &mut Audit) {
         audit.connections += 1;
         audit.handshaking += usize::from(slot.conn.protocol().is_none());
+        audit.turned_away += usize::from(slot.flags.turned_away);
         audit.outbox_bytes += slot.outbox.bytes();
         audit.backlogs += usize::from(slot.outbox.is_backlogged());
+        audit.deflate_contexts += usize::from(slot.conn.keeps_context());
         for membership in slot.memberships.as_slice() {
             match membership.state {
                 MembershipState::Pending(_) => audit.pending += 1,

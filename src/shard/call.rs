@@ -19,14 +19,15 @@ fn guarded(
     run: impl FnOnce(&mut Connection, &mut conn::Context<'_>),
 ) -> bool {
     let start = desk.arena.len();
-    let mut cx = desk.context(slot.outbox.is_backlogged());
+    let guest = slot.guest.as_deref_mut();
+    let mut cx = desk.context(guest, slot.outbox.is_backlogged());
     let conn = &mut slot.conn;
     if catch_unwind(AssertUnwindSafe(|| run(conn, &mut cx))).is_ok() {
         return true;
     }
     desk.arena.truncate(start);
     desk.actions.clear();
-    conn.crash(&mut desk.context(false));
+    conn.crash(&mut desk.context(None, false));
     false
 }
 
@@ -63,6 +64,7 @@ impl<R: Ring> Shard<R> {
         if !whole {
             self.numbers.count(Counter::Panics, 1);
         }
+        self.notice_lack(token.slot);
         self.settle(token.slot, start);
     }
 
@@ -73,7 +75,10 @@ impl<R: Ring> Shard<R> {
         if end > start {
             self.push(index, Piece::Turn(arena_range(start, end)), &tally);
         }
-        let protocol = self.slots.at_mut(index).and_then(|slot| slot.conn.protocol());
+        let protocol = self.slots.at_mut(index).and_then(|slot| {
+            slot.story.note(&tally);
+            slot.conn.protocol()
+        });
         self.count(&tally, protocol);
         if !self.desk.actions.is_empty() {
             self.act(index);

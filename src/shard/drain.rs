@@ -95,7 +95,7 @@ impl<R: Ring> Shard<R> {
 
     /// Whether nothing is left to do.
     pub(super) fn is_done(&self) -> bool {
-        !matches!(self.life, Life::Running) && self.slots.len() == 0
+        !matches!(self.life, Life::Running) && self.slots.len() == 0 && self.newcomers.is_empty()
     }
 
     fn close_listeners(&mut self) {

@@ -1,22 +1,22 @@
 //! What the ring reports.
 
-use crate::conn::connection::{Connection, Room, Stage};
-use crate::conn::outbox::Outbox;
-use crate::dialect::cause::Cause;
+use crate::conn::connection::{Connection, Stage};
+use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
-use crate::ring::{Completion, End, Errno, Ring, Socket, Token};
-use crate::topic::subscribers::Memberships;
+use crate::ring::{Completion, End, Errno, Ring, Token};
 
-use super::drain::Life;
 use super::ending::transport_cause;
 use super::labels::PauseReason;
-use super::slots::{Flags, Reading, Slot};
-use super::{ACCEPT_PAUSES, Accepting, Settings, Shard, is_out_of_descriptors, to_u64};
+use super::slots::Reading;
+use super::{ACCEPT_PAUSES, Accepting, Shard, is_out_of_descriptors, to_u64};
 
 impl<R: Ring> Shard<R> {
     pub(super) fn handle(&mut self, completion: Completion) {
         match completion {
-            Completion::Accepted { listener, socket } => self.accepted(listener, socket),
+            Completion::Accepted { listener, socket } => {
+                self.listeners[listener].pause = ACCEPT_PAUSES.0;
+                self.newcomers.push_back((listener, socket));
+            }
             Completion::AcceptEnded { listener, errno } => self.accept_ended(listener, errno),
             Completion::Received { token, lease } => {
                 self.receive(token, lease);
@@ -29,32 +29,6 @@ impl<R: Ring> Shard<R> {
             Completion::Closed { token } => self.closed(token),
             // The lanes are looked at in every turn.
             Completion::Woken => {}
-        }
-    }
-
-    fn accepted(&mut self, listener: usize, socket: Socket) {
-        let Settings { connections_max, handshakes_max, .. } = self.settings;
-        let is_full = self.slots.len() >= connections_max || self.handshaking >= handshakes_max;
-        let room = if is_full { Room::Full } else { Room::Free };
-        self.listeners[listener].pause = ACCEPT_PAUSES.0;
-        let listener = u16::try_from(listener).unwrap_or(u16::MAX);
-        let settings = &self.desk.settings;
-        let token = self.slots.insert(Slot {
-            conn: Connection::new(listener, room, self.now, settings),
-            outbox: Outbox::default(),
-            memberships: Memberships::default(),
-            socket,
-            scheduled: 0,
-            reading: Reading::Armed,
-            flags: Flags::default(),
-        });
-        self.handshaking += 1;
-        self.ring.receive(socket, token);
-        match self.life {
-            Life::Running => self.schedule(token.slot),
-            Life::Draining(_) | Life::Stopping => {
-                self.call(token.slot, |conn, cx| conn.end(Cause::Drain, cx));
-            }
         }
     }
 
@@ -87,10 +61,12 @@ impl<R: Ring> Shard<R> {
         }
         match end {
             End::Fin => {
+                slot.story.history.note(Event::FinReceived);
                 slot.reading = Reading::Ended;
                 self.call(token.slot, |conn, _| conn.handle_fin());
             }
             End::Failed(errno) => {
+                slot.story.history.note(Event::Failed);
                 slot.reading = Reading::Ended;
                 let cause = transport_cause(errno);
                 self.call(token.slot, |conn, _| conn.handle_failure(cause));
@@ -126,6 +102,7 @@ impl<R: Ring> Shard<R> {
         let sent = match result {
             Ok(sent) => sent,
             Err(errno) => {
+                slot.story.history.note(Event::Failed);
                 let cause = transport_cause(errno);
                 self.call(token.slot, |conn, _| conn.handle_failure(cause));
                 return;
@@ -135,12 +112,14 @@ impl<R: Ring> Shard<R> {
             // What is owed goes out in front of what is queued.
             self.call(token.slot, Connection::unblocked);
         }
-        let Some(slot) = self.slots.get_mut(token) else { return };
+        let slot = self.slots.get_mut(token).filter(|slot| !slot.flags.closing);
+        let Some(slot) = slot else { return };
         let next = slot.outbox.progressed(sent, &self.desk.settings.outbox, self.now);
         self.numbers.count(Counter::BytesSent, to_u64(sent));
         self.numbers.lower(Gauge::OutboxBytes, to_u64(sent));
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
+            slot.story.history.note(Event::BacklogEnded);
             if slot.conn.stage() != Stage::Talking {
                 self.see_off(token.slot);
             }

@@ -1,6 +1,7 @@
 //! The label values of the shards' metrics.
 
 use crate::conn;
+use crate::conn::guest::Unheard;
 use crate::dialect::cause::{Cause, Protocol};
 use crate::metrics::label::{Label, Vocabulary};
 
@@ -13,6 +14,7 @@ impl Vocabulary for Labels {
     type Cause = Cause;
     type RefusalReason = RefusalReason;
     type PauseReason = PauseReason;
+    type UnheardReason = Unheard;
 
     fn initiator(cause: usize) -> &'static str {
         Cause::ALL[cause].initiator().label()
@@ -71,6 +73,18 @@ impl Label for RefusalReason {
     }
 }
 
+impl Label for Unheard {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        Unheard::index(self)
+    }
+
+    fn text(index: usize) -> &'static str {
+        Self::ALL[index].reason()
+    }
+}
+
 /// Why a shard stopped accepting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseReason {
@@ -115,6 +129,7 @@ mod tests {
         assert_distinct::<Cause>();
         assert_distinct::<RefusalReason>();
         assert_distinct::<PauseReason>();
+        assert_distinct::<Unheard>();
     }
 
     #[test]

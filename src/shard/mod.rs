@@ -8,21 +8,25 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::auth::crowd::Seats;
 use crate::conn::connection::Leave;
-use crate::conn::{self, Tally};
+use crate::conn::guest::Guest;
+use crate::conn::{self, Codec, Tally};
 use crate::dialect::scratch::Scratch;
 use crate::dialect::{Action, Answer, Ticket};
 use crate::mail::message::Request;
 use crate::mail::post::Post;
 use crate::metrics::Writer;
 use crate::metrics::catalogue::{Gauge, SizeHistogram, TimeHistogram};
-use crate::ring::{Completion, Errno, Farewell, Fatal, Ring, Token, Wait};
+use crate::ring::{Completion, Errno, Farewell, Fatal, Ring, Socket, Token, Wait};
 use crate::topic::home::Homes;
 use crate::topic::subscribers::Topics;
 
 mod actions;
+mod admission;
 pub mod audit;
 mod call;
+mod closes;
 mod deliver;
 mod drain;
 mod ending;
@@ -34,6 +38,7 @@ mod numbers;
 mod slots;
 mod wheel;
 
+use closes::Registry;
 use drain::Life;
 use flush::Flush;
 use labels::Labels;
@@ -45,14 +50,22 @@ use wheel::Wheel;
 pub struct Settings {
     /// How many shards there are; the control thread comes after them.
     pub shards: usize,
-    /// Connections of this shard; more are answered with 503.
-    pub connections_max: usize,
+    /// Connections of all shards; more are answered with 503.
+    pub seats: Arc<Seats>,
+    /// Connections of all shards by listener, where that has a limit of its own.
+    pub listener_seats: Vec<Option<Arc<Seats>>>,
+    /// Connections of this shard that wait to be told that there is no room; more are closed unheard.
+    pub turned_away_max: usize,
     /// Connections of this shard that are not upgraded yet; more are answered with 503.
     pub handshakes_max: usize,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
     /// Topics at home on this shard.
     pub topics_max: usize,
+    /// Ended connections of each kind that are remembered.
+    pub closes_kept: usize,
+    /// Clients of this shard that may keep their context of compression.
+    pub deflate_contexts_max: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
     /// Settings of connections.
@@ -77,9 +90,14 @@ pub struct Shard<R: Ring> {
     slots: Slots,
     /// Connections that are not upgraded yet.
     handshaking: usize,
+    /// Those among them that wait to be told that there is no room.
+    turned_away: usize,
+    /// Accepted connections that wait for their turn.
+    newcomers: VecDeque<(usize, Socket)>,
     wheel: Wheel,
     topics: Topics,
     homes: Homes,
+    closes: Registry,
     desk: Desk,
     flush: Flush,
     /// Slots with output, in the order in which they got it.
@@ -112,6 +130,7 @@ struct Desk {
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
     settings: Arc<conn::Settings>,
 }
@@ -156,15 +175,19 @@ impl<R: Ring> Shard<R> {
         Self {
             slots: Slots::default(),
             handshaking: 0,
+            turned_away: 0,
+            newcomers: VecDeque::new(),
             wheel: Wheel::new(now),
             topics: Topics::default(),
             homes: Homes::new(nonce, settings.topics_max),
+            closes: Registry::new(settings.closes_kept, now),
             desk: Desk {
                 now,
                 arena: Vec::new(),
                 actions: Vec::new(),
                 tally: Tally::default(),
                 scratch: Scratch::default(),
+                codec: Codec::new(settings.conn.deflate, settings.deflate_contexts_max),
                 random,
                 settings: Arc::clone(&settings.conn),
             },
@@ -214,6 +237,7 @@ impl<R: Ring> Shard<R> {
             self.handle(completion);
         }
         self.completions = completions;
+        self.admit_newcomers();
         self.feed_starved();
         self.resume_ready();
         self.handle_timeouts();
@@ -261,6 +285,7 @@ impl<R: Ring> Shard<R> {
             || !self.leaving.is_empty()
             || !self.starved.is_empty()
             || !self.answers.is_empty()
+            || !self.newcomers.is_empty()
     }
 
     fn handle_timeouts(&mut self) {
@@ -309,25 +334,33 @@ impl<R: Ring> Shard<R> {
     }
 
     fn publish_numbers(&mut self) {
-        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(self.handshaking));
+        let on_their_way = self.handshaking + self.newcomers.len();
+        self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(on_their_way));
         self.numbers.set(Gauge::Subscriptions, to_u64(self.topics.subscribers()));
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));
         self.numbers.set(Gauge::HistoryPublications, to_u64(self.homes.history_len()));
+        self.publish_deflate_stats();
         self.publish_ring_stats();
     }
 }
 
 impl Desk {
-    fn context(&mut self, is_backlogged: bool) -> conn::Context<'_> {
+    fn context<'a>(
+        &'a mut self,
+        guest: Option<&'a mut Guest>,
+        is_backlogged: bool,
+    ) -> conn::Context<'a> {
         conn::Context {
             now: self.now,
             frames: &mut self.arena,
             actions: &mut self.actions,
             tally: &mut self.tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
             settings: &self.settings,
             random: &mut self.random,
+            guest,
             is_backlogged,
         }
     }

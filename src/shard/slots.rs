@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use crate::conn::connection::{Connection, Stage};
+use crate::conn::guest::Guest;
 use crate::conn::outbox::Outbox;
 use crate::dialect::cause::Cause;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
+use super::closes::Story;
 use super::wheel::Tick;
 
 /// Slots that are allocated together.
@@ -34,7 +36,10 @@ pub(super) struct Slot {
     pub(super) conn: Connection,
     pub(super) outbox: Outbox,
     pub(super) memberships: Memberships,
+    /// Who it comes from, where somebody has to know.
+    pub(super) guest: Option<Box<Guest>>,
     pub(super) socket: Socket,
+    pub(super) story: Story,
     /// Where it stands in the wheel; 0: nowhere.
     pub(super) scheduled: Tick,
     pub(super) reading: Reading,
@@ -67,6 +72,8 @@ pub(super) struct Flags {
     pub(super) shut: bool,
     /// The ring was told to close the socket.
     pub(super) closing: bool,
+    /// It has no seat: there was no room, and it only waits to be told so.
+    pub(super) turned_away: bool,
 }
 
 #[derive(Debug)]
@@ -156,6 +163,7 @@ mod tests {
     use hashbrown::HashMap;
     use proptest::prelude::*;
 
+    use super::super::closes::Registry;
     use super::*;
     use crate::conn::connection::Room;
     use crate::dialect::cause::Cause;
@@ -198,11 +206,18 @@ mod tests {
             conn: Connection::new(0, Room::Free, now, &settings),
             outbox: Outbox::default(),
             memberships: Memberships::default(),
+            guest: None,
             socket,
+            story: Registry::new(0, now).story(now),
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
         }
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Place>() <= 256, "{}", size_of::<Place>());
     }
 
     #[test]

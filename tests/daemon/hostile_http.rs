@@ -381,7 +381,14 @@ fn h10_pages_of_other_origins_stay_out() {
         client.read_response().status
     };
     assert_eq!(answer("Origin: http://gateway.test\r\n"), 101);
+    assert_eq!(answer("Origin: http://gateway.test:80\r\n"), 101);
+    assert_eq!(answer("Origin: http://GATEWAY.test\r\n"), 101);
+    assert_eq!(answer("Origin: HTTP://gateway.test\r\n"), 403);
+    assert_eq!(answer("Origin: null\r\n"), 403);
+    assert_eq!(answer("Origin: https://gateway.test\r\n"), 403);
     assert_eq!(answer("Origin: https://gateway.test:8443\r\n"), 403);
+    assert_eq!(answer("Origin: http://g\u{e4}teway.test\r\n"), 403);
+    assert_eq!(answer(&"Origin: http://gateway.test\r\n".repeat(2)), 403);
     assert_eq!(answer("Origin: https://gateway.test.evil\r\n"), 403);
     assert_eq!(answer("Origin: https://example.com\r\n"), 403);
     assert_eq!(answer("Origin: file://gateway.test\r\n"), 403);
@@ -434,10 +441,14 @@ fn h12_what_clients_send_reaches_neither_log_nor_labels() {
 
 #[test]
 fn more_clients_than_there_is_room_for_are_told_to_come_later() {
-    for limit in ["limits.connections_max=10", "limits.handshakes_max=10"] {
+    for (limit, reason) in [
+        ("limits.connections_max=10", "503 connections"),
+        ("limits.handshakes_max=10", "503 handshakes"),
+        ("listener.0.connections_max=10", "503 listener_connections"),
+    ] {
         let gateway = Gateway::start(&[limit, "http.head_timeout=\"1m\""]);
         let canary = gateway.canary();
-        let open = if limit.contains("connections") { 9 } else { 10 };
+        let open = if limit.contains("connections_max") { 9 } else { 10 };
         let waiting: Vec<Client> = (0..open).map(|_| gateway.connect()).collect();
         gateway.await_metrics(|metrics| metrics.sum("connections_handshaking") == open);
         for _ in 0..5 {
@@ -450,7 +461,7 @@ fn more_clients_than_there_is_room_for_are_told_to_come_later() {
             assert_eq!(client.next(), Next::Fin);
         }
         let refused = gateway.metrics().family("handshake_refused_total");
-        assert_eq!(refused, family([("503 unavailable", 5)]), "{limit}");
+        assert_eq!(refused, family([(reason, 5)]), "{limit}");
         drop(waiting);
         gateway.await_metrics(|metrics| metrics.sum("connections_handshaking") == 0);
         accept(&gateway, request("/echo", "").as_bytes());

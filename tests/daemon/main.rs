@@ -4,6 +4,9 @@
 //! `RINGWAY_TEST_DISABLE=all` runs it without the optional features of the kernel,
 //! `RINGWAY_MUTATIONS=200000` sets how many broken inputs are tried, `RINGWAY_SEED` which ones.
 
+mod admission_limits;
+mod admission_proxies;
+mod close_stories;
 mod closes;
 mod config_errors;
 mod cost;

@@ -248,7 +248,7 @@ impl Client {
         if let Talk::Raw(raw) = &mut self.talk {
             raw.answered(status, headers, cx);
         } else {
-            assert!([101, 400, 408, 503].contains(&status), "refused with {status}");
+            assert!([101, 400, 408, 429, 503].contains(&status), "refused with {status}");
         }
     }
 

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ringway::auth::origin::OriginRule;
+use ringway::auth::crowd::{Crowd, Seats};
+use ringway::auth::network::Networks;
+use ringway::auth::origin::{OriginRule, Scheme};
 use ringway::auth::rate::Rate;
+use ringway::conn::guest::{AddressLimits, Door};
 use ringway::conn::outbox;
 use ringway::conn::route::Routes;
 use ringway::dialect::cause::DrainNotice;
 use ringway::dialect::{self, centrifuge, keepalive};
 use ringway::ring::sim::Faults;
 use ringway::topic::namespace::{Mode, Namespace, Namespaces, PublishRight};
+use ringway::ws::deflate;
 use ringway::ws::receiver::Limits;
 use ringway::{conn, mail, shard};
 
@@ -79,10 +83,14 @@ impl Plan {
             finish,
             shard: shard::Settings {
                 shards,
-                connections_max,
+                seats: Arc::new(Seats::new(connections_max)),
+                listener_seats: vec![dice.bool().then(|| Arc::new(Seats::new(dice.usize(2..40))))],
+                turned_away_max: dice.usize(0..4),
                 handshakes_max: if dice.u8(..8) == 0 { 2 } else { 1000 },
                 subscriptions_max: if dice.u8(..4) == 0 { dice.usize(1..=3) } else { 100 },
                 topics_max,
+                closes_kept: if dice.bool() { 1000 } else { dice.usize(..3) },
+                deflate_contexts_max: dice.usize(..6),
                 epoch_nonce: "sim".to_owned(),
                 conn: Arc::new(connections(dice, ample_history)),
             },
@@ -126,7 +134,13 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         idle_timeout: dice.bool().then(|| seconds(12)),
         control_frames: Rate::new(20, 40),
         routes: Routes { raw: true, echo: true, centrifuge: true },
-        origins: vec![OriginRule { allowed: Vec::new(), any: true, missing: true }],
+        doors: vec![Door {
+            origins: OriginRule { allowed: Vec::new(), any: true, missing: true },
+            scheme: Scheme::Http,
+            proxy_protocol: false,
+            trusted: Networks::default(),
+        }],
+        addresses: addresses(dice),
         dialect: dialect::Settings {
             ping,
             centrifuge: centrifuge::Settings { ping, connect_timeout: seconds(10) },
@@ -135,12 +149,24 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         drain: DrainNotice { code: 1012, retry_ms: 500..=20_000 },
         outbox: outbox::Settings {
             bytes_max,
-            soft_bytes_max: if dice.bool() { bytes_max / 4 } else { 400 },
-            soft_timeout: seconds(1),
+            soft_bytes_max: if dice.u8(..4) == 0 { bytes_max / 4 } else { 100 },
+            soft_timeout: seconds(2),
             stall_timeout: seconds(6),
         },
+        deflate: (dice.u8(..4) > 0).then(|| deflate::Settings {
+            level: dice.u8(1..=9),
+            bytes_min: if dice.bool() { 0 } else { dice.usize(..300) },
+            client_window_bits: dice.bool().then(|| dice.u8(9..=15)),
+        }),
         page: None,
     }
+}
+
+/// Every model client has the same address.
+fn addresses(dice: &mut Rng) -> AddressLimits {
+    let max = dice.u16(1..30);
+    let crowd = (dice.u8(..4) == 0).then(|| Arc::new(Crowd::new(max, 1)));
+    AddressLimits { crowd, ..AddressLimits::default() }
 }
 
 fn namespaces(dice: &mut Rng, ample_history: bool) -> Namespaces {
@@ -158,6 +184,7 @@ fn namespaces(dice: &mut Rng, ample_history: bool) -> Namespaces {
         history_bytes_max,
         recovery: mode != Mode::Live,
         publish,
+        compress: name != "k",
     };
     Namespaces::new([
         namespace("s", Mode::Stream, PublishRight::Allow),

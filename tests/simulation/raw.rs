@@ -45,7 +45,7 @@ impl Raw {
         cx: &Context<'_>,
     ) {
         if status != 101 {
-            assert!([400, 404, 408, 503].contains(&status), "refused with {status}");
+            assert!([400, 404, 408, 429, 503].contains(&status), "refused with {status}");
             assert_eq!(status == 404, status == 404 && TOPICS[self.topic].starts_with('z'));
             return;
         }

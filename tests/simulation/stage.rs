@@ -456,6 +456,11 @@ impl Stage {
             self.check_rest(node);
         }
         assert_eq!(self.world.open_sockets(), 0, "a descriptor was leaked");
+        let seats = self.plan.shard.listener_seats.iter().flatten();
+        let seats = seats.chain([&self.plan.shard.seats]);
+        assert!(seats.map(|seats| seats.taken()).all(|taken| taken == 0), "a seat is left taken");
+        let crowd = self.plan.shard.conn.addresses.crowd.as_ref();
+        assert_eq!(crowd.map_or(0, |crowd| crowd.taken()), 0, "an address is left counted");
         let drains = self.plan.finish != Finish::Leave;
         assert!(drains || self.control.is_settled(), "a call of the API was not answered");
     }
@@ -476,6 +481,13 @@ impl Stage {
         let audit = shard.audit();
         let left = [audit.connections, audit.joined, audit.pending, audit.topics, audit.outgoing];
         assert_eq!(left, [0; 5], "shard {node} at rest: {audit:?}");
+        assert_eq!(audit.estates, 0, "shard {node} at rest: {audit:?}");
+        let ended: u64 = audit.books.iter().map(|book| book.ended).sum();
+        assert_eq!((ended, audit.books[2].ended), (accepted, unopened), "shard {node}: {audit:?}");
+        for book in audit.books {
+            let most = (self.plan.shard.closes_kept as u64).min(book.recorded);
+            assert!(book.recorded <= book.ended && book.held == most, "shard {node}: {audit:?}");
+        }
         if !self.plan.ample_history {
             assert_eq!(audit.homes, 0, "shard {node}: topics are left");
             assert_eq!(reader.gauge(Gauge::HistoryBytes), 0);

@@ -1,7 +1,7 @@
 //! A client that does whatever it is told.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -67,6 +67,14 @@ impl Client {
         Self::of(socket.into())
     }
 
+    /// A connection from an address of this machine.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("it is a loopback address");
+        socket.connect(&address.into()).expect("the gateway accepts");
+        Self::of(socket.into())
+    }
+
     fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("it is a TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("it is a TCP socket");
@@ -85,6 +93,11 @@ impl Client {
         assert_eq!(response.status, 101, "{response:?}");
         assert_eq!(response.header("sec-websocket-accept"), Some(ACCEPT));
         response
+    }
+
+    /// Its address, as the gateway sees it.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("it is connected")
     }
 
     /// Sends bytes as they are.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ringway::ring::probe::Feature;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) mod canary;
@@ -228,6 +229,27 @@ impl Gateway {
         let (status, text) = answer.expect("the operator port answers");
         assert_eq!(status, 200, "{text}");
         text
+    }
+
+    /// What it remembers of closes that match `query`, newest first.
+    pub(crate) fn closes(&self, query: &str) -> Vec<Value> {
+        let answer = metrics::get(self.operators, &format!("/debug/closes?{query}"));
+        let (status, text) = answer.expect("the operator port answers");
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).expect("it is JSON");
+        answer["closes"].as_array().expect("a list").clone()
+    }
+
+    /// The first close that it remembers with this cause, as soon as there is one.
+    pub(crate) fn await_close(&self, cause: &str) -> Value {
+        let deadline = now() + PATIENCE;
+        loop {
+            if let Some(close) = self.closes(&format!("cause={cause}")).pop() {
+                return close;
+            }
+            assert!(now() < deadline, "no close for {cause}: {:?}", self.closes(""));
+            pause(Duration::from_millis(10));
+        }
     }
 
     /// What it has logged so far.
