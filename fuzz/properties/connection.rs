@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use ringway::config;
 use ringway::conn::connection::{Connection, Leave, Room, Stage};
-use ringway::conn::{Context, Settings, Tally};
+use ringway::conn::guest::Lack;
+use ringway::conn::{Codec, Context, Settings, Tally};
 use ringway::daemon::settings::of_connections;
 use ringway::dialect::cause::{Cause, Farewell};
 use ringway::dialect::scratch::Scratch;
@@ -20,10 +21,11 @@ const STEPS_MAX: usize = 300;
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
     let text = "[[listener]]\naddress = \"127.0.0.1:1\"\n[echo]\nenabled = true\n\
-        [websocket]\nmessage_bytes_max = \"2 KiB\"\nidle_timeout = \"40s\"\n\
+        [deflate]\nenabled = true\nclient_takeover = true\nbytes_min = \"0 B\"\n[websocket]\nmessage_bytes_max = \"2 KiB\"\nidle_timeout = \"40s\"\n\
         [[namespace]]\npublish = \"allow\"\n[[namespace]]\nname = \"quiet\"\n\
         [[namespace]]\nname = \"mine\"\nmode = \"latest\"\npublish = \"subscribers\"\n";
-    of_connections(&config::parse(text, "fuzz", &[]).expect("these settings are good"))
+    let config = config::parse(text, "fuzz", &[]).expect("these settings are good");
+    of_connections(&config, 1, *START)
 });
 
 const PATHS: [&str; 7] = [
@@ -78,6 +80,7 @@ struct Run<'a> {
     now: Instant,
     arena: Vec<u8>,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
     is_backlogged: bool,
     is_stalled: bool,
@@ -91,7 +94,11 @@ struct Run<'a> {
 /// Runs the steps in `data`, and then lets the connection end.
 pub(crate) fn check(data: &[u8]) {
     let mut bytes = data.iter();
-    let room = if bytes.next().is_some_and(|byte| *byte > 250) { Room::Full } else { Room::Free };
+    let room = if bytes.next().is_some_and(|byte| *byte > 250) {
+        Room::Full(Lack::Connections)
+    } else {
+        Room::Free
+    };
     let now = *START;
     let mut run = Run {
         bytes,
@@ -99,6 +106,7 @@ pub(crate) fn check(data: &[u8]) {
         now,
         arena: Vec::new(),
         scratch: Scratch::default(),
+        codec: Codec::new(SETTINGS.deflate, 1),
         random: fastrand::Rng::with_seed(1),
         is_backlogged: false,
         is_stalled: false,
@@ -137,12 +145,18 @@ impl Run<'_> {
         let Some(&step) = self.bytes.next() else { return false };
         match step % 16 {
             0 => {
-                let path = PATHS[usize::from(self.byte()) % PATHS.len()];
+                let byte = self.byte();
+                let path = PATHS[usize::from(byte) % PATHS.len()];
+                let offer = if byte >= 128 {
+                    "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+                } else {
+                    ""
+                };
                 self.receive(
                     format!(
                         "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
                          Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}\r\n"
                     )
                     .into_bytes(),
                 );
@@ -257,6 +271,8 @@ impl Run<'_> {
             actions: &mut actions,
             tally: &mut tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
+            guest: None,
             settings: &SETTINGS,
             random: &mut self.random,
             is_backlogged: self.is_backlogged,
@@ -313,7 +329,7 @@ impl Run<'_> {
                 close = Some(code);
                 self.heard = Heard::LastWord;
             } else {
-                assert!(matches!(first, 0x81 | 0x82 | 0x89 | 0x8A), "{first:#x}");
+                assert!(matches!(first, 0x81 | 0x82 | 0x89 | 0x8A | 0xC1 | 0xC2), "{first:#x}");
             }
         }
         close

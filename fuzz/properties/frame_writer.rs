@@ -24,7 +24,7 @@ pub(crate) fn check(data: &[u8]) {
     let is_last = opcode.is_control() || kind & 0x80 == 0;
     let fin = if is_last { Fin::Last } else { Fin::More };
     let mut header = vec![0xEE];
-    encode_header(opcode, fin, payload.len(), &mut header);
+    encode_header(opcode, fin, Rsv::NONE, payload.len(), &mut header);
     assert_eq!(header[0], 0xEE, "what was there is touched");
     let header = &header[1..];
     assert_eq!(header.len(), server_header_len(payload.len()));

@@ -43,6 +43,7 @@ pub(crate) fn check(data: &[u8]) {
         history_bytes_max: usize::from(*bytes_max),
         recovery: true,
         publish: PublishRight::Allow,
+        compress: false,
     };
     let (mut history, mut model, mut now) = (History::default(), Model::default(), *START);
     let topic = TopicName::new("t").expect("a good name");

@@ -49,6 +49,7 @@ fn code_after(gateway: &Gateway, bytes: &[u8]) -> Option<u16> {
 
 #[test]
 fn f1_declared_lengths_are_refused_on_the_header_alone() {
+    // What is remembered of ended connections grows until it is full, whatever ended them.
     let gateway = Gateway::start(&["closes.kept=0"]);
     let canary = gateway.canary();
     let declare = |len: u64| header(FIN | BINARY, 0, Length::Eight(len));

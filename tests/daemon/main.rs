@@ -13,6 +13,7 @@ mod cost;
 mod counting;
 mod gateway;
 mod hostile_application;
+mod hostile_deflate;
 mod hostile_endings;
 mod hostile_frames;
 mod hostile_http;

@@ -242,11 +242,6 @@ impl Client {
         std::mem::take(&mut self.inbox)
     }
 
-    /// Its own end of the connection.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.stream.local_addr().expect("it is connected")
-    }
-
     /// Sends FIN; reading goes on.
     pub(crate) fn finish_writing(&self) {
         // It may have been reset by now.

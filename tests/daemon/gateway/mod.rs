@@ -16,6 +16,7 @@ use tempfile::TempDir;
 pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod clock;
+pub(crate) mod deflate;
 pub(crate) mod frame;
 pub(crate) mod metrics;
 pub(crate) mod process;
@@ -186,6 +187,18 @@ impl Gateway {
         let mut client = self.connect();
         client.upgrade(path);
         client
+    }
+
+    /// A WebSocket connection with compression; `offer` is what stands behind the extension's name.
+    /// Returns the answer too, as far as it stands behind the name.
+    pub(crate) fn open_deflate(&self, path: &str, offer: &str) -> (Client, String) {
+        let mut client = self.connect();
+        let header = format!("Sec-WebSocket-Extensions: permessage-deflate{offer}\r\n");
+        client.send(client::request(path, &header).as_bytes());
+        let response = client.expect_upgrade();
+        let answer = response.header("sec-websocket-extensions").expect("compression is agreed");
+        let answer = answer.strip_prefix("permessage-deflate").expect("what was offered");
+        (client, answer.to_owned())
     }
 
     /// A Centrifugo connection that has been let in.
