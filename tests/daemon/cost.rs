@@ -7,7 +7,8 @@ use std::thread;
 use crate::gateway::Gateway;
 use crate::gateway::client::{Client, request};
 use crate::gateway::clock::{ms, pause};
-use crate::gateway::frame::{BINARY, CONTINUATION, FIN, Length, PING, TEXT, frame, header};
+use crate::gateway::deflate::compress;
+use crate::gateway::frame::{BINARY, CONTINUATION, FIN, Length, PING, RSV1, TEXT, frame, header};
 
 /// Connections of one kind, whose cost is divided by their number.
 const COUNT: u64 = 200;
@@ -34,17 +35,14 @@ fn memory(what: &str, most: u64, settings: &[&str], make: impl Fn(&Gateway, u64)
 }
 
 /// Processor time for each KiB that the gateway reads of `bytes`, sent over and over, in nanoseconds.
-fn time(what: &str, most: u64, path: &str, bytes: &[u8], settings: &[&str]) {
+fn time(what: &str, most: u64, open: impl Fn(&Gateway) -> Client, bytes: &[u8], settings: &[&str]) {
     let gateway = Gateway::start(settings);
     let read = || gateway.metrics().sum("bytes_received_total");
     let run = || {
         let (before, read_before) = (gateway.usage(), read());
         let mut sent = 0;
         while sent < 1 << 20 {
-            let mut client = gateway.connect();
-            if !path.is_empty() {
-                client.upgrade(path);
-            }
+            let mut client = open(&gateway);
             let mut writer = client.writer();
             thread::scope(|scope| {
                 scope.spawn(move || {
@@ -116,6 +114,15 @@ fn cost_in_memory_of_a_connection_in_each_phase() {
         client.send(&[frame(TEXT, b""), frame(CONTINUATION, b"").repeat(126)].concat());
         client
     });
+    let deflate = ["deflate.enabled=true", "deflate.client_takeover=true"];
+    memory("with a window of 32 KiB for what it compresses", 56 * 1024, &deflate, |gateway, _| {
+        let (mut client, _) = gateway.open_deflate("/echo", "; client_max_window_bits");
+        let noise: Vec<u8> =
+            (0..60_000_u32).map(|n| n.wrapping_mul(0x9E37_79B9).to_be_bytes()[0]).collect();
+        client.send_frame(FIN | RSV1 | BINARY, &compress(&noise));
+        while client.read_frame().first & !RSV1 != FIN | BINARY {}
+        client
+    });
     let narrow = ["socket.send_buffer=\"8 KiB\"", "socket.notsent_lowat=\"4 KiB\""];
     memory("an echo of 900 KiB that is not read", 1_100 * 1024, &narrow, |gateway, _| {
         let mut client = Client::connect_narrow(gateway.clients(), 4096);
@@ -128,6 +135,8 @@ fn cost_in_memory_of_a_connection_in_each_phase() {
 #[test]
 fn cost_in_time_of_what_is_sent() {
     let flood = ["websocket.control_frames_rate=1000000", "websocket.control_frames_burst=1000000"];
+    let echo = |gateway: &Gateway| gateway.open("/echo");
+    let talk = |gateway: &Gateway| gateway.open("/connection/websocket");
     let connect = frame(FIN | TEXT, br#"{"id":1,"connect":{}}"#);
     let after_connect = |text: &str| {
         let mut bytes = connect.clone();
@@ -137,17 +146,37 @@ fn cost_in_time_of_what_is_sent() {
         }
         bytes
     };
-    time("requests of 128 bytes that are none", 1_000_000, "", &[b'x'; 2].repeat(64), &[]);
-    time("request heads that are refused", 1_000_000, "", request("/nowhere", "").as_bytes(), &[]);
-    time("upgrades", 1_000_000, "", request("/echo", "").as_bytes(), &[]);
-    time("echoes of one byte", 200_000, "/echo", &frame(FIN | TEXT, b"x").repeat(30_000), &[]);
-    time("echoes of 64 KiB", 20_000, "/echo", &frame(FIN | TEXT, &[b'x'; 65_536]).repeat(8), &[]);
-    time("empty fragments", 400_000, "/echo", &frame(CONTINUATION, b"").repeat(128), &[]);
-    time("pings without a limit", 200_000, "/echo", &frame(FIN | PING, b"").repeat(30_000), &flood);
+    time(
+        "requests of 128 bytes that are none",
+        1_000_000,
+        Gateway::connect,
+        &[b'x'; 2].repeat(64),
+        &[],
+    );
+    time(
+        "request heads that are refused",
+        1_000_000,
+        Gateway::connect,
+        request("/nowhere", "").as_bytes(),
+        &[],
+    );
+    time("upgrades", 1_000_000, Gateway::connect, request("/echo", "").as_bytes(), &[]);
+    time("echoes of one byte", 200_000, echo, &frame(FIN | TEXT, b"x").repeat(30_000), &[]);
+    time("echoes of 64 KiB", 20_000, echo, &frame(FIN | TEXT, &[b'x'; 65_536]).repeat(8), &[]);
+    time("empty fragments", 400_000, echo, &frame(CONTINUATION, b"").repeat(128), &[]);
+    time("pings without a limit", 200_000, echo, &frame(FIN | PING, b"").repeat(30_000), &flood);
     let publish = r#"{"id":2,"publish":{"channel":"quiet:a","data":1}}"#;
-    let route = "/connection/websocket";
-    time("commands that are refused", 200_000, route, &after_connect(publish), &[]);
+    time("commands that are refused", 200_000, talk, &after_connect(publish), &[]);
     let deep =
         format!(r#"{{"id":2,"publish":{{"channel":"quiet:a","data":{}1}}}}"#, "[".repeat(60_000));
-    time("nested commands of 60 KB", 200_000, route, &after_connect(&deep), &[]);
+    time("nested commands of 60 KB", 200_000, talk, &after_connect(&deep), &[]);
+    let deflate = |gateway: &Gateway| gateway.open_deflate("/echo", "").0;
+    let bomb = frame(FIN | RSV1 | BINARY, &compress(&[0; 64 * 1024])).repeat(1_000);
+    time(
+        "compressed messages of 64 KiB of zeros",
+        5_000_000,
+        deflate,
+        &bomb,
+        &["deflate.enabled=true"],
+    );
 }
