@@ -312,7 +312,8 @@ fn f9_one_pong_waits_for_a_client_that_does_not_read() {
     }
     gateway.await_metrics(|metrics| metrics.sum("backlogs") == 1);
     let growth = before.peak_growth_kib();
-    assert!(growth < 2 * 1024, "{growth} KiB");
+    // What the allocator keeps varies, and does not follow the number of pings.
+    assert!(growth < scaled(2, 6) * 1024, "{growth} KiB");
     let mut pongs = Vec::new();
     while pongs.last() != Some(&numbered(count - 1)) {
         let Frame { first, payload } = client.read_frame();
