@@ -119,6 +119,7 @@ fn some_closes(now: std::time::Instant) -> [Close; 2] {
         shard: 0,
         listener: 1,
         peer: Some("192.0.2.7:4711".parse().unwrap()),
+        forwarded_for: None,
         protocol: Some("raw"),
         client: Some("c-1".into()),
         code: Some(1006),
@@ -134,7 +135,9 @@ fn some_closes(now: std::time::Instant) -> [Close; 2] {
         history,
         tcp: None,
     };
-    let idle = Close { at: now, cause: "idle", initiator: "server", ..reset.clone() };
+    let forwarded_for = Some("2001:db8::1".parse().unwrap());
+    let idle =
+        Close { at: now, cause: "idle", initiator: "server", forwarded_for, ..reset.clone() };
     [idle, reset]
 }
 
@@ -553,10 +556,13 @@ fn closes_are_told_as_numbers_and_examples() {
             .collect();
         assert_eq!(causes, ["idle", "idle", "reset", "reset"], "newest first");
 
+        let first = &all["closes"][0];
+        assert_eq!(first["address"], "2001:db8::1");
+        assert_eq!(first["proxy"], "192.0.2.7:4711");
         let (_, one) = ask("?cause=reset&since=1m&limit=1").await;
         let close = &one["closes"][0];
         assert_eq!(one["closes"].as_array().unwrap().len(), 1);
-        assert_eq!(close["address"], "192.0.2.7:4711");
+        assert_eq!((&close["address"], &close["proxy"]), (&json!("192.0.2.7:4711"), &Value::Null));
         assert_eq!(close["events"], json!(["opened", "message", "failed"]));
         assert_eq!(close["received"], json!({"code": null, "reason": "<script>\u{1b}"}));
         assert_eq!((&close["sent"], &close["unsent_bytes"]), (&Value::Null, &json!(77)));
