@@ -441,6 +441,11 @@ fn bad_bodies_are_answered_and_bounded() {
             let (status, answer) = gateway.call("publish", bad).await;
             assert_eq!((status, &answer["error"]["code"]), (400, &json!(107)), "{bad}");
         }
+        // In a member that nobody looks at.
+        let bad = b"{\"channel\":\"a\",\n\"data\":1,\"x\":\"\xCC\xCC\"}";
+        let answer = gateway.exchange(&head("publish", KEY, bad.len()), bad).await;
+        assert_eq!(status(&answer), 400);
+        assert!(answer.contains("line 2") && answer.contains("column 15"), "{answer}");
         // Twice as much as is allowed, and a million topics: ten times as much.
         let (status_large, answer) = gateway.call("publish", &"x".repeat(128 * 1024)).await;
         assert_eq!((status_large, &answer["error"]["code"]), (413, &json!(106)));

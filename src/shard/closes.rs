@@ -197,7 +197,7 @@ impl<R: Ring> Shard<R> {
         let epitaph = slot.conn.epitaph();
         let code = CloseCodeLabel::of(verdict.code);
         let peer = self.ring.peer(slot.socket);
-        let known = slot.guest.as_ref().map(|guest| guest.address());
+        let known = slot.extras.guest_mut().map(|guest| guest.address());
         let told = protocol.and_then(|protocol| {
             let drain = &self.desk.settings.drain;
             farewell(verdict.cause, protocol, drain).map(|told| Box::from(&*told.reason))
