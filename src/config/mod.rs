@@ -148,6 +148,8 @@ pub struct Limits {
     pub address_exempt: Networks,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
+    /// Commands of one client; `None`: any number.
+    pub commands: Option<Rate>,
     /// Topics in all.
     pub topics_max: usize,
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::auth::rate::Meter;
+use crate::dialect::allowance::Allowance;
 use crate::dialect::cause::Cause;
 use crate::dialect::keepalive::{Due, Keepalive};
 use crate::dialect::{self, Action, Answer, Session, Ticket};
@@ -26,10 +27,17 @@ pub(super) struct Open {
     receiver: Receiver,
     keepalive: Keepalive,
     control_frames: Meter,
-    /// When the message that has begun must be complete.
-    message_deadline: Option<Instant>,
+    allowance: Allowance,
     /// The last time something other than a pong came.
     heard: Instant,
+    /// What has begun and not ended; an idle client has nothing of it.
+    unfinished: Option<Box<Unfinished>>,
+}
+
+#[derive(Debug, Default)]
+struct Unfinished {
+    /// When the message that has begun must be complete.
+    message_deadline: Option<Instant>,
     /// The payload of the last ping, while the client does not read our pongs.
     pong_owed: Option<Box<[u8]>>,
 }
@@ -57,9 +65,9 @@ impl Open {
             receiver: Receiver::default(),
             keepalive: Keepalive::new(cx.now, settings, cx.random.f32()),
             control_frames: Meter::new(cx.now),
-            message_deadline: None,
+            allowance: Allowance::default(),
             heard: cx.now,
-            pong_owed: None,
+            unfinished: None,
         }
     }
 
@@ -111,12 +119,12 @@ impl Open {
         match event {
             Event::Text(text) => {
                 note_message(text.len(), cx);
-                let mut dialect = dialect_context(&mut self.keepalive, cx);
+                let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
                 self.session.message_text(text, &mut dialect);
             }
             Event::Binary(bytes) => {
                 note_message(bytes.len(), cx);
-                let mut dialect = dialect_context(&mut self.keepalive, cx);
+                let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
                 self.session.message_binary(bytes, &mut dialect);
             }
             Event::Ping(payload) => {
@@ -124,7 +132,7 @@ impl Open {
                     return (consumed, Read::End(Cause::ControlFlood));
                 }
                 if cx.is_backlogged {
-                    self.pong_owed = Some(payload.into());
+                    self.unfinished.get_or_insert_default().pong_owed = Some(payload.into());
                 } else {
                     write_pong(payload, cx);
                 }
@@ -134,7 +142,7 @@ impl Open {
                     return (consumed, Read::End(Cause::ControlFlood));
                 }
                 cx.tally.pongs += 1;
-                let mut dialect = dialect_context(&mut self.keepalive, cx);
+                let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
                 self.session.pong(&mut dialect);
             }
             Event::Close(close) => {
@@ -156,14 +164,14 @@ impl Open {
         cx: &mut Context<'_>,
     ) -> Read {
         let before = cx.actions.len();
-        let mut dialect = dialect_context(&mut self.keepalive, cx);
+        let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
         self.session.answer(ticket, answer, &mut dialect);
         settle(before, pending, cx)
     }
 
     /// Does what is due; tells the cause when the connection is to end.
     pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
-        if self.message_deadline.is_some_and(|deadline| deadline <= cx.now) {
+        if self.message_deadline().is_some_and(|deadline| deadline <= cx.now) {
             return Some(Cause::MessageTimeout);
         }
         let idle = cx.settings.idle_timeout;
@@ -171,7 +179,7 @@ impl Open {
             return Some(Cause::Idle);
         }
         if self.session.deadline().is_some_and(|deadline| deadline <= cx.now) {
-            let mut dialect = dialect_context(&mut self.keepalive, cx);
+            let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
             self.session.timeout(&mut dialect);
             if let Some(Action::Close(cause)) = cx.actions.pop_if(|a| matches!(a, Action::Close(_)))
             {
@@ -185,7 +193,7 @@ impl Open {
             Due::Ping => {
                 cx.tally.pings += 1;
                 let before = cx.frames.len();
-                let mut dialect = dialect_context(&mut self.keepalive, cx);
+                let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
                 self.session.ping(&mut dialect);
                 cx.tally.control_bytes += cx.frames.len() - before;
             }
@@ -196,7 +204,7 @@ impl Open {
     /// When [`Open::handle_timeout`] is to be called.
     pub(super) fn deadline(&self, settings: &super::Settings) -> Instant {
         let idle = settings.idle_timeout.map(|idle| self.heard + idle);
-        [self.message_deadline, idle, self.session.deadline()]
+        [self.message_deadline(), idle, self.session.deadline()]
             .into_iter()
             .flatten()
             .fold(self.keepalive.deadline(), Instant::min)
@@ -204,8 +212,12 @@ impl Open {
 
     /// The client reads again: pays the pong that is owed.
     pub(super) fn unblocked(&mut self, cx: &mut Context<'_>) {
-        if let Some(payload) = self.pong_owed.take() {
+        let Some(unfinished) = &mut self.unfinished else { return };
+        if let Some(payload) = unfinished.pong_owed.take() {
             write_pong(&payload, cx);
+        }
+        if unfinished.message_deadline.is_none() {
+            self.unfinished = None;
         }
     }
 
@@ -214,12 +226,20 @@ impl Open {
         self.receiver
     }
 
+    fn message_deadline(&self) -> Option<Instant> {
+        self.unfinished.as_ref().and_then(|unfinished| unfinished.message_deadline)
+    }
+
     fn watch_message(&mut self, cx: &Context<'_>) {
-        self.message_deadline = match (self.receiver.is_mid_message(), self.message_deadline) {
-            (false, _) => None,
-            (true, None) => Some(cx.now + cx.settings.message_timeout),
-            (true, deadline) => deadline,
-        };
+        if self.receiver.is_mid_message() {
+            let deadline = &mut self.unfinished.get_or_insert_default().message_deadline;
+            deadline.get_or_insert(cx.now + cx.settings.message_timeout);
+        } else if let Some(unfinished) = &mut self.unfinished {
+            unfinished.message_deadline = None;
+            if unfinished.pong_owed.is_none() {
+                self.unfinished = None;
+            }
+        }
     }
 }
 
@@ -246,6 +266,7 @@ fn note_message(len: usize, cx: &mut Context<'_>) {
 
 fn dialect_context<'a>(
     keepalive: &'a mut Keepalive,
+    allowance: &'a mut Allowance,
     cx: &'a mut Context<'_>,
 ) -> dialect::Context<'a> {
     dialect::Context {
@@ -254,6 +275,7 @@ fn dialect_context<'a>(
         actions: cx.actions,
         namespaces: &cx.settings.namespaces,
         keepalive,
+        allowance,
         settings: &cx.settings.dialect,
         scratch: cx.scratch,
         written: &mut cx.tally.written,

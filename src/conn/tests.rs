@@ -61,7 +61,7 @@ pub(crate) fn settings() -> Settings {
         routes: route::Routes { raw: true, echo: true, centrifuge: true },
         doors: vec![door()],
         addresses: guest::AddressLimits::default(),
-        dialect: dialect::Settings { ping, centrifuge },
+        dialect: dialect::Settings { ping, commands: None, centrifuge },
         namespaces: Namespaces::new([Namespace {
             name: String::new(),
             mode: Mode::Stream,

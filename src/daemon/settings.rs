@@ -63,6 +63,7 @@ pub fn of_connections(config: &Config, shards: usize, now: Instant) -> conn::Set
         addresses: addresses(config, shards, now),
         dialect: dialect::Settings {
             ping: config.websocket.ping,
+            commands: config.limits.commands,
             centrifuge: centrifuge::Settings {
                 ping: config.centrifuge.ping,
                 connect_timeout: config.centrifuge.connect_timeout,

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Place>() <= 248, "{}", size_of::<Place>());
+        assert!(size_of::<Place>() <= 232, "{}", size_of::<Place>());
     }
 
     #[test]

@@ -140,6 +140,7 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         addresses: addresses(dice),
         dialect: dialect::Settings {
             ping,
+            commands: None,
             centrifuge: centrifuge::Settings { ping, connect_timeout: seconds(10) },
         },
         namespaces: namespaces(dice, ample_history),

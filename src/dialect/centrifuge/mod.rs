@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::allowance::Verdict;
 use super::cause::Cause;
 use super::client_id::ClientId;
 use super::keepalive;
@@ -19,6 +20,7 @@ mod reply;
 pub mod scan;
 
 use command::{Line, Method, Token};
+use error::ErrorCode;
 use open::Open;
 
 /// Settings of the Centrifugo protocol.
@@ -151,6 +153,15 @@ impl Session {
             }
             (Phase::Open(_), Line::Send) => close(Cause::NotAvailable, cx),
             (Phase::Open(open), Line::Command { id, method }) => {
+                match cx.allowance.take(cx.now, cx.settings.commands) {
+                    Verdict::Granted => {}
+                    Verdict::Refused => {
+                        let refused = ErrorCode::TooManyRequests;
+                        reply::error(&mut cx.scratch.replies, id, refused);
+                        return Proceed::Yes;
+                    }
+                    Verdict::Flood => return close(Cause::Rate, cx),
+                }
                 if let Err(code) = open.command(Ticket(id), method, self.client, cx) {
                     reply::error(&mut cx.scratch.replies, id, code);
                 }
