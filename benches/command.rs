@@ -7,9 +7,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ringway::dialect::centrifuge::command;
 use ringway::dialect::payload;
 use ringway::dialect::scratch::Scratch;
-use ringway::dialect::variant::{self, Variant};
+use ringway::dialect::variant::{self, Compression, Language, Variant};
 use ringway::topic::name::TopicName;
 use ringway::topic::publication::{Payload, Publication};
+use ringway::ws::deflate::Codec;
 
 const SMALL: &str = concat!(
     r#"{"user":"3f2b","text":"the quick brown fox jumps over the dog","#,
@@ -37,6 +38,10 @@ fn parse_publish(c: &mut Criterion) {
 fn encode_push(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode_push");
     let mut scratch = Scratch::default();
+    let mut codec = Codec::new(None, 0);
+    let (plain, allowed) =
+        (Variant { language: Language::Centrifuge, class: None }, Compression::Allowed);
+    let is_wanted = |form| form == plain.form();
     for (name, data) in inputs() {
         let json = payload::from_json(data.as_bytes(), &mut scratch).expect("the input is JSON");
         let text = Payload::Text(json.bytes().clone());
@@ -47,7 +52,8 @@ fn encode_push(c: &mut Criterion) {
             group.throughput(Throughput::Bytes(data.len() as u64));
             group.bench_function(BenchmarkId::new(kind, name), |b| {
                 b.iter(|| {
-                    variant::encode(Variant::Centrifuge, black_box(&publication), &mut scratch)
+                    let publication = black_box(&publication);
+                    variant::encode_all(publication, is_wanted, allowed, &mut codec, &mut scratch)
                 });
             });
         }

@@ -25,7 +25,7 @@ fn headers(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("encode", form), |b| {
             b.iter(|| {
                 out.clear();
-                encode_header(Opcode::Text, Fin::Last, black_box(len), &mut out);
+                encode_header(Opcode::Text, Fin::Last, Rsv::NONE, black_box(len), &mut out);
                 black_box(&mut out);
             });
         });

@@ -21,7 +21,7 @@ const ROOMS: [(&str, &str); 15] = [
     ("auth", ""),
     ("ring", ""),
     ("metrics", ""),
-    ("mail", "topic"),
+    ("mail", "topic ring"),
     ("dialect", "http1 ws topic auth"),
     ("conn", "http1 ws topic dialect auth"),
     ("broker", "topic mail"),

@@ -4,14 +4,14 @@
 #   tests/mutants.sh [NAME…]
 # Each file in tests/mutants/ is one mutant: a line that says what is wrong, a line with the file, the
 # text as it stands there exactly once, a line of dashes, and what takes its place.
-# RINGWAY_MUTANT_SEEDS: most seeds that each of them gets (256).
+# RINGWAY_MUTANT_SEEDS: most seeds that each of them gets (512).
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 root=$PWD
 work=$root/target/mutants
 tree=$work/tree
-seeds=${RINGWAY_MUTANT_SEEDS:-256}
+seeds=${RINGWAY_MUTANT_SEEDS:-512}
 names=("$@")
 if ((${#names[@]} == 0)); then
   for file in tests/mutants/*.mutant; do names+=("$(basename "$file" .mutant)"); done

@@ -141,6 +141,55 @@ drained() {
   ((status == 0 && took > 2000 && took < 8000))
 }
 
+# labelled NAME LABELS: one series of a metric.
+labelled() {
+  curl --silent --fail --max-time 5 "http://$operators/metrics" |
+    awk -v series="$1{$2}" 'index($0, series " ") == 1 { sum = substr($0, length(series) + 2) }
+      END { printf "%d", sum }'
+}
+
+# figure NAME KEY: a whole number from a result of the generator.
+figure() { sed -n "s/.*\"$2\": *\([0-9]*\).*/\1/p" "$out/$1.json"; }
+
+# Some read everything that is published, 400 times a second to one of 200 topics and twice a second
+# to all; others have joined as well and never read. They are closed as slow, for which the others
+# do not wait, and hold no more memory than the limits allow. Scaled down unless RINGWAY_FULL is set.
+slow_among_others() {
+  local scale=5 stall=2s
+  if [ -n "${RINGWAY_FULL-}" ]; then scale=1 stall=10s; fi
+  local stalled=$((500 / scale)) readers=$((many / scale)) topics=$((200 / scale)) secs=$((60 / scale))
+  start slow --set 'websocket.message_bytes_max=64 KiB' --set 'outbox.bytes_max=1 MiB' --set 'outbox.soft_bytes_max=256 KiB' \
+    --set "outbox.stall_timeout=$stall" --set 'socket.send_buffer=64 KiB'
+  local slow status peak=0 now p99 memory
+  local memory_max=$((readers * 12 + stalled * 1024 + 65536)) # KiB
+  load slow-readers fanout --protocol centrifuge --subscribers "$readers" --topics "$topics" \
+    --publishers "$topics" --rate $((2 * topics)) --rate-to-all 2 --size 128 \
+    --warmup-secs 1 --secs "$secs" --topic slow &
+  local reading=$!
+  until_is ringway_connections $((readers + topics + 1)) || return
+  load slow-stalled stalled --protocol centrifuge --connections "$stalled" --topics "$topics" \
+    --subscriptions 40 --topic slow --warmup-secs 0 --secs "$secs" &
+  slow=$!
+  while kill -0 "$slow" 2>/dev/null; do
+    now=$(metric ringway_outbox_bytes)
+    if ((now > peak)); then peak=$now; fi
+    sleep 0.2
+  done
+  wait "$slow"
+  status=$?
+  now=$(labelled ringway_closed_total \
+    'code="1006",initiator="server",cause="slow",protocol="centrifuge"')
+  now+=" $(metric ringway_outbox_overflows_total) $(labelled ringway_close_sent_total 'code="3008"')"
+  if ((status != 0)) || [ "$now" != "$stalled $stalled $stalled" ]; then
+    echo "closed as slow, given up, sent a Close: $now of $stalled"
+    return 1
+  fi
+  wait "$reading" || return
+  p99=$(figure slow-readers latency_p99_us) memory=$(($(figure slow-readers server_rss_bytes) / 1024))
+  echo "        $stalled closed; p99 of the others $p99 us; $memory KiB; $peak bytes queued at most"
+  ((p99 < 250000 && memory < memory_max && peak <= stalled * 1048576)) && books_balance
+}
+
 idle_stop() {
   local status
   stop
@@ -150,6 +199,8 @@ idle_stop() {
 check 'a gateway without clients ends at once' idle_stop
 start drain --set drain.grace=200ms --set drain.window=3s
 check "$few clients are told of the restart" drained
+check 'clients that never read among many that do' slow_among_others
+stop
 
 for file in "$out"/{churn,echo,fanout}*.json; do
   tr -d '{}"\n' <"$file" | tr ',' '\n' | awk -F : -v name="$(basename "$file" .json)" '

@@ -1,4 +1,5 @@
-//! First three bytes: lengths of the pieces and the limits. Rest: what a client sends.
+//! First three bytes: lengths of the pieces, the limits, whether compression was agreed. Rest: what a
+//! client sends.
 //!
 //! Any cut of the stream gives what the naive receiver makes of it at once; memory follows what
 //! came (asserted within `receive_in_pieces`).
@@ -6,18 +7,20 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use ringway::ws::header::Rsv;
 use ringway::ws::receiver::Limits;
 use ringway::ws::reference::{decode, receive_in_pieces};
 
 fuzz_target!(|data: &[u8]| {
     let [first_len, second_len, limits, stream @ ..] = data else { return };
     let limits = Limits {
-        message_bytes_max: usize::from(limits >> 3) * 32,
+        message_bytes_max: usize::from(limits >> 4) * 64,
         fragments_max: usize::from(limits & 7) + 1,
     };
-    let expected = decode(stream, &limits);
+    let rsv = if limits & 8 == 0 { Rsv::NONE } else { Rsv::RSV1 };
+    let expected = decode(stream, &limits, rsv);
     let piece_lens = [usize::from(*first_len), usize::from(*second_len)];
-    assert_eq!(receive_in_pieces(stream, &[], &limits), expected);
-    assert_eq!(receive_in_pieces(stream, &[1], &limits), expected);
-    assert_eq!(receive_in_pieces(stream, &piece_lens, &limits), expected);
+    assert_eq!(receive_in_pieces(stream, &[], &limits, rsv), expected);
+    assert_eq!(receive_in_pieces(stream, &[1], &limits, rsv), expected);
+    assert_eq!(receive_in_pieces(stream, &piece_lens, &limits, rsv), expected);
 });

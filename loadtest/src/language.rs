@@ -13,8 +13,12 @@ pub(crate) enum Language {
     Centrifuge {
         /// The topic that is subscribed and published to.
         channel: String,
+        /// Topics that are subscribed to as well.
+        also: Vec<String>,
         /// Id of the last command.
         last_id: u32,
+        /// Id of the last command of the opening exchange.
+        last_subscribe: u32,
         /// The server wants its pings answered.
         pong: bool,
     },
@@ -40,31 +44,41 @@ const CONNECT_ID: u32 = 1;
 const SUBSCRIBE_ID: u32 = 2;
 
 impl Language {
-    /// For a connection to `topic`.
-    pub(crate) fn new(protocol: Protocol, topic: String) -> Self {
+    /// For a connection to `topic`, and with [`Protocol::Centrifuge`] to other topics `also`.
+    pub(crate) fn new(protocol: Protocol, topic: String, also: Vec<String>) -> Self {
         match protocol {
             Protocol::Raw => Self::Raw,
             Protocol::Centrifuge => {
-                Self::Centrifuge { channel: topic, last_id: SUBSCRIBE_ID, pong: false }
+                let others = u32::try_from(also.len()).unwrap_or(u32::MAX);
+                let last_id = SUBSCRIBE_ID + others;
+                Self::Centrifuge {
+                    channel: topic,
+                    also,
+                    last_id,
+                    last_subscribe: last_id,
+                    pong: false,
+                }
             }
         }
     }
 
     /// The message that opens the exchange; `None`: the upgrade was all.
     pub(crate) fn opening(&self) -> Option<Vec<u8>> {
-        let Self::Centrifuge { channel, .. } = self else { return None };
-        let connect = format!(r#"{{"id":{CONNECT_ID},"connect":{{"name":"ringway-loadtest"}}}}"#);
-        let subscribe = format!(r#"{{"id":{SUBSCRIBE_ID},"subscribe":{{"channel":"{channel}"}}}}"#);
-        Some(format!("{connect}\n{subscribe}").into_bytes())
+        let Self::Centrifuge { channel, also, .. } = self else { return None };
+        let mut text = format!(r#"{{"id":{CONNECT_ID},"connect":{{"name":"ringway-loadtest"}}}}"#);
+        for (id, channel) in (SUBSCRIBE_ID..).zip(std::iter::once(channel).chain(also)) {
+            text += &format!("\n{{\"id\":{id},\"subscribe\":{{\"channel\":\"{channel}\"}}}}");
+        }
+        Some(text.into_bytes())
     }
 
     /// Appends the message that publishes `payload`, which holds nothing that JSON must escape.
     pub(crate) fn publish(&mut self, payload: &[u8], out: &mut Vec<u8>) {
-        let Self::Centrifuge { channel, last_id, .. } = self else {
+        let Self::Centrifuge { channel, last_id, last_subscribe, .. } = self else {
             out.extend_from_slice(payload);
             return;
         };
-        *last_id = last_id.checked_add(1).unwrap_or(SUBSCRIBE_ID + 1);
+        *last_id = last_id.checked_add(1).unwrap_or(*last_subscribe + 1);
         let head = format!(r#"{{"id":{last_id},"publish":{{"channel":"{channel}","data":""#);
         out.extend_from_slice(head.as_bytes());
         out.extend_from_slice(payload);
@@ -73,7 +87,7 @@ impl Language {
 
     /// Calls `heard` for everything in one message.
     pub(crate) fn listen<'a>(&mut self, message: &'a [u8], mut heard: impl FnMut(Heard<'a>)) {
-        let Self::Centrifuge { pong, .. } = self else {
+        let Self::Centrifuge { pong, last_subscribe, .. } = self else {
             return heard(Heard::Payload(message));
         };
         for line in message.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -84,21 +98,26 @@ impl Language {
                 continue;
             }
             match serde_json::from_slice(line) {
-                Ok(reply) => interpret(reply, pong, &mut heard),
+                Ok(reply) => interpret(reply, *last_subscribe, pong, &mut heard),
                 Err(_) => heard(Heard::Nonsense),
             }
         }
     }
 }
 
-fn interpret<'a>(reply: Reply<'a>, pong: &mut bool, heard: &mut impl FnMut(Heard<'a>)) {
+fn interpret<'a>(
+    reply: Reply<'a>,
+    last_subscribe: u32,
+    pong: &mut bool,
+    heard: &mut impl FnMut(Heard<'a>),
+) {
     if let Some(connect) = reply.connect {
         *pong = connect.pong;
     }
     if reply.error.is_some() {
         return heard(Heard::Refused);
     }
-    if reply.id == SUBSCRIBE_ID {
+    if reply.id == last_subscribe {
         heard(Heard::Joined);
     }
     match reply.push {
@@ -143,7 +162,7 @@ mod tests {
     use super::*;
 
     fn centrifuge() -> Language {
-        Language::new(Protocol::Centrifuge, "t".to_owned())
+        Language::new(Protocol::Centrifuge, "t".to_owned(), Vec::new())
     }
 
     fn hear(language: &mut Language, message: &'static str) -> Vec<Heard<'static>> {
@@ -154,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_raw_message_is_a_payload() {
-        let mut raw = Language::new(Protocol::Raw, "t".to_owned());
+        let mut raw = Language::new(Protocol::Raw, "t".to_owned(), Vec::new());
         assert_eq!(raw.opening(), None);
         assert_eq!(hear(&mut raw, "{}\n"), [Heard::Payload(b"{}\n")]);
         let mut out = Vec::new();
@@ -183,6 +202,19 @@ mod tests {
         let both = "{\"id\":2,\"subscribe\":{}}\n{\"push\":{\"channel\":\"t\",\"pub\":{\"data\":\"x\",\"offset\":4}}}";
         assert_eq!(hear(&mut language, both), [Heard::Joined, Heard::Payload(b"x")]);
         assert_eq!(hear(&mut language, "{}"), [Heard::Reply(b"{}")]);
+    }
+
+    #[test]
+    fn several_topics_are_joined_before_a_connection_is_up() {
+        let mut language =
+            Language::new(Protocol::Centrifuge, "t".to_owned(), vec!["u".to_owned()]);
+        let opening = String::from_utf8(language.opening().unwrap()).unwrap();
+        assert!(opening.ends_with("\n{\"id\":3,\"subscribe\":{\"channel\":\"u\"}}"), "{opening}");
+        assert_eq!(hear(&mut language, r#"{"id":2,"subscribe":{}}"#), []);
+        assert_eq!(hear(&mut language, r#"{"id":3,"subscribe":{}}"#), [Heard::Joined]);
+        let mut out = Vec::new();
+        language.publish(b"abc", &mut out);
+        assert_eq!(out, br#"{"id":4,"publish":{"channel":"t","data":"abc"}}"#);
     }
 
     #[test]

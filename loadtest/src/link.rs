@@ -33,6 +33,8 @@ enum Phase {
     Closed,
     /// Their Close with this code has come first, and ours answers it.
     Told(u16),
+    /// The server has ended it while it was not read.
+    Abandoned,
 }
 
 /// What comes out of received bytes.
@@ -57,6 +59,8 @@ pub(crate) enum End {
     Lost,
     /// It was up, and the server closed it with this code.
     Told(u16),
+    /// It was up and not read, and the server ended it.
+    Abandoned,
     /// The closing handshake that we began was completed with 1000.
     Clean,
     /// We began to close it, and the handshake was cut short or had another code.
@@ -82,15 +86,18 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Begins to connect and queues the upgrade request. `index` chooses the source address.
+    /// Begins to connect and queues the upgrade request. `index` chooses the source address; the
+    /// kernel holds about `room` bytes that were not read.
     pub(crate) fn begin(
         addr: SocketAddr,
         index: u64,
         path: &str,
         language: Language,
         begun: u64,
+        room: Option<usize>,
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        room.map_or(Ok(()), |room| socket.set_recv_buffer_size(room))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = source(addr.ip(), index) {
@@ -136,12 +143,22 @@ impl Link {
         frame::encode(&mut self.outbox, frame::TEXT, &self.scratch, mask());
     }
 
+    /// Queues an unsolicited Pong, which a server may ignore.
+    pub(crate) fn pong(&mut self) {
+        frame::encode(&mut self.outbox, frame::PONG, b"", mask());
+    }
+
     /// Begins the closing handshake, with 1000.
     pub(crate) fn close(&mut self) {
         if matches!(self.phase, Phase::Open | Phase::Joining) {
             frame::encode(&mut self.outbox, frame::CLOSE, &1000_u16.to_be_bytes(), mask());
             self.phase = Phase::Closing;
         }
+    }
+
+    /// The server has ended it, and what it said was not read.
+    pub(crate) fn abandoned(&mut self) {
+        self.phase = Phase::Abandoned;
     }
 
     /// How it ended, now that the stream has.
@@ -152,6 +169,7 @@ impl Link {
             (Phase::Closed, Some(1000)) => End::Clean,
             (Phase::Closed, Some(_)) => End::Unclean,
             (Phase::Told(code), _) => End::Told(code),
+            (Phase::Abandoned, _) => End::Abandoned,
             (Phase::Upgrading | Phase::Joining | Phase::Open | Phase::Closed, _) => End::Lost,
         }
     }
@@ -254,7 +272,7 @@ impl Link {
         payload: &[u8],
         event: &mut impl FnMut(&mut Self, Event<'_>),
     ) -> bool {
-        if matches!(self.phase, Phase::Closed | Phase::Told(_)) {
+        if matches!(self.phase, Phase::Closed | Phase::Told(_) | Phase::Abandoned) {
             return false; // RFC 6455 §5.5.1: nothing follows a Close
         }
         match (opcode, self.fragments.take()) {

@@ -110,6 +110,10 @@ pub(crate) enum Mode {
         /// Without a rate: publications under way per topic.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
         window: u32,
+        /// Publications per second to one more topic, which all connections join as well; with
+        /// `--rate` and `--protocol centrifuge`.
+        #[arg(long, requires = "rate", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        rate_to_all: Option<u64>,
         /// Payload bytes.
         #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(STAMP_BYTES as i64..=16_777_216))]
         size: u32,
@@ -124,6 +128,19 @@ pub(crate) enum Mode {
         /// The server closes them with this code; anything else is a fault.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1000..5000))]
         expect_close: Option<u16>,
+    },
+    /// Connections that join topics and never read again; the server is to end them all within the
+    /// measured time.
+    Stalled {
+        /// How many connections.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        connections: u32,
+        /// How many topics there are.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        topics: u32,
+        /// How many of them each connection joins; more than one with `--protocol centrifuge`.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        subscriptions: u32,
     },
     /// Connect, upgrade, one message and its echo, closing handshake; over and over.
     Churn {
@@ -143,6 +160,7 @@ impl Mode {
             Self::Echo { .. } => "echo",
             Self::Fanout { .. } => "fanout",
             Self::Idle { .. } => "idle",
+            Self::Stalled { .. } => "stalled",
             Self::Churn { .. } => "churn",
         }
     }
@@ -152,7 +170,7 @@ impl Mode {
         match self {
             Self::Echo { .. } => "message",
             Self::Fanout { .. } => "delivery",
-            Self::Idle { .. } => "connection",
+            Self::Idle { .. } | Self::Stalled { .. } => "connection",
             Self::Churn { .. } => "cycle",
         }
     }
@@ -162,8 +180,11 @@ impl Mode {
         match self {
             Self::Echo { connections, .. }
             | Self::Idle { connections, .. }
+            | Self::Stalled { connections, .. }
             | Self::Churn { connections, .. } => connections,
-            Self::Fanout { subscribers, publishers, .. } => subscribers + u32::from(publishers),
+            Self::Fanout { subscribers, publishers, rate_to_all, .. } => {
+                subscribers + u32::from(publishers) + u32::from(rate_to_all.is_some())
+            }
         }
     }
 }
@@ -177,6 +198,19 @@ impl Common {
                 self.addr
             ));
         }
+        let joins_several = match mode {
+            Mode::Fanout { rate_to_all, .. } => rate_to_all.is_some(),
+            Mode::Stalled { subscriptions, .. } => subscriptions > 1,
+            Mode::Echo { .. } | Mode::Idle { .. } | Mode::Churn { .. } => false,
+        };
+        if joins_several && self.protocol == Protocol::Raw {
+            return Some("a raw client has one topic: say --protocol centrifuge".to_owned());
+        }
+        if let Mode::Stalled { topics, subscriptions, .. } = mode
+            && subscriptions > topics
+        {
+            return Some(format!("{subscriptions} subscriptions need as many topics"));
+        }
         // Each thread has a poll and a waker, and there are the standard streams and files of /proc.
         let files = u64::from(mode.connections()) + 2 * u64::from(self.threads) + 16;
         (files > open_files_max)
@@ -188,7 +222,9 @@ impl Common {
         let default = match (self.protocol, mode) {
             (Protocol::Centrifuge, _) => "/connection/websocket",
             (Protocol::Raw, Mode::Echo { .. } | Mode::Churn { .. }) => "/echo",
-            (Protocol::Raw, Mode::Fanout { .. } | Mode::Idle { .. }) => "/topic/{topic}",
+            (Protocol::Raw, Mode::Fanout { .. } | Mode::Idle { .. } | Mode::Stalled { .. }) => {
+                "/topic/{topic}"
+            }
         };
         self.path.as_deref().unwrap_or(default).replace("{topic}", topic)
     }
@@ -226,6 +262,21 @@ mod tests {
         let options = parse("x idle --connections 5000").unwrap();
         assert!(options.common.objection(options.mode, 5000).is_some());
         assert_eq!(options.common.objection(options.mode, 6000), None);
+    }
+
+    #[test]
+    fn several_topics_are_for_those_who_can_join_them() {
+        let objection = |line: &str| {
+            let options = parse(line).unwrap();
+            options.common.objection(options.mode, 10_000)
+        };
+        assert!(objection("x fanout --rate 5 --rate-to-all 2").is_some());
+        assert_eq!(objection("x fanout --rate 5 --rate-to-all 2 --protocol centrifuge"), None);
+        let stalled = "x stalled --protocol centrifuge --subscriptions 9 --topics";
+        assert!(objection("x stalled --topics 9 --subscriptions 2").is_some());
+        assert!(objection(&format!("{stalled} 8")).is_some());
+        assert_eq!(objection(&format!("{stalled} 9")), None);
+        assert!(parse("x fanout --rate-to-all 2").is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::mode::churn::Churn;
 use crate::mode::echo::Echo;
 use crate::mode::fanout::{Fanout, Pace, Shape};
 use crate::mode::idle::Idle;
+use crate::mode::stalled::Stalled;
 use crate::options::{Mode, Options};
 use crate::process;
 use crate::report::{Faults, Report};
@@ -89,7 +90,8 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> io::Result<Outcome> {
 }
 
 fn shape(mode: Mode) -> Option<Shape> {
-    let Mode::Fanout { subscribers, topics, publishers, rate, window, size } = mode else {
+    let Mode::Fanout { subscribers, topics, publishers, rate, rate_to_all, window, size } = mode
+    else {
         return None;
     };
     let pace = match rate {
@@ -97,7 +99,8 @@ fn shape(mode: Mode) -> Option<Shape> {
         None => Pace::Window(window),
     };
     let (size, run) = (bytes(size), fastrand::u32(..));
-    Some(Shape { subscribers, topics, publishers, pace, size, run })
+    let to_all = rate_to_all.map(|rate| SECOND / rate);
+    Some(Shape { subscribers, topics, publishers, to_all, pace, size, run })
 }
 
 fn driver(options: &Options, shape: Option<Shape>) -> Box<dyn Driver + Send> {
@@ -108,6 +111,9 @@ fn driver(options: &Options, shape: Option<Shape>) -> Box<dyn Driver + Send> {
             Box::new(Echo::new(common, mode, depth, bytes(size)))
         }
         (Mode::Churn { size, .. }, _) => Box::new(Churn::new(common, mode, bytes(size))),
+        (Mode::Stalled { topics, subscriptions, .. }, _) => {
+            Box::new(Stalled::new(common, mode, topics, subscriptions))
+        }
         (Mode::Idle { expect_close, .. }, _) => Box::new(Idle::new(common, mode, expect_close)),
         (Mode::Fanout { .. }, None) => unreachable!("a fan-out has a shape"),
     }
@@ -306,7 +312,7 @@ impl<'a> Progress<'a> {
         report.put("threads", common.threads);
         report.put("interrupted", self.interrupted);
         let (from, to) = match mode {
-            Mode::Idle { .. } => self.opening,
+            Mode::Idle { .. } | Mode::Stalled { .. } => self.opening,
             Mode::Echo { .. } | Mode::Fanout { .. } | Mode::Churn { .. } => self.measuring,
         };
         let nanos = (to.nanos - from.nanos) as f64;

@@ -36,6 +36,14 @@ pub(crate) trait Driver {
     fn payload(&mut self, slot: usize, payload: &[u8], link: &mut Link, turn: &Turn<'_>);
     /// A connection ended; `true`: another one takes its place.
     fn ended(&mut self, slot: usize, end: End, link: &Link, turn: &Turn<'_>) -> bool;
+    /// How much the kernel holds for a connection that does not read; `None`: what it likes.
+    fn room(&self) -> Option<usize> {
+        None
+    }
+    /// Whether open connections are read.
+    fn reads(&self) -> bool {
+        true
+    }
     /// The code with which the server is to close every connection, if it is.
     fn expected_close(&self) -> Option<u16> {
         None
@@ -51,8 +59,10 @@ pub(crate) trait Driver {
 pub(crate) struct Place {
     /// Request path.
     pub(crate) path: String,
-    /// The topic it joins.
+    /// The topic it joins and publishes to.
     pub(crate) topic: String,
+    /// Topics that it joins as well.
+    pub(crate) also: Vec<String>,
 }
 
 /// One round of a worker.
@@ -107,6 +117,11 @@ pub(crate) struct Links {
 }
 
 impl Links {
+    fn is_open(&self, slot: usize) -> bool {
+        let link = self.slots.get(slot).and_then(Option::as_ref);
+        link.is_some_and(|(_, link)| link.is_open())
+    }
+
     /// The connection in a slot, to be flushed.
     pub(crate) fn touch(&mut self, slot: usize) -> Option<&mut Link> {
         let (_, link) = self.slots.get_mut(slot)?.as_mut()?;
@@ -181,7 +196,13 @@ impl Rounds {
             }
             let turn = Turn { stage: shared.stage(), shared: &shared };
             for event in events.iter().filter(|event| event.token() != WAKER) {
-                self.receive(event.token().0, &mut buffer, &turn);
+                let slot = event.token().0;
+                let is_read = self.worker.driver.reads() || !self.links.is_open(slot);
+                if is_read {
+                    self.receive(slot, &mut buffer, &turn);
+                } else if event.is_error() || event.is_read_closed() {
+                    self.abandoned(slot, &turn);
+                }
             }
             if turn.stage >= Stage::Draining && before < Stage::Draining {
                 shared.draining_workers.fetch_add(1, Ordering::AcqRel);
@@ -237,6 +258,14 @@ impl Rounds {
         }
     }
 
+    /// The server has ended a connection that is not read.
+    fn abandoned(&mut self, slot: usize, turn: &Turn<'_>) {
+        if let Some((_, mut link)) = self.links.slots.get_mut(slot).and_then(Option::take) {
+            link.abandoned();
+            self.end(slot, &link, turn);
+        }
+    }
+
     /// Takes note of the end of a connection that has left its slot.
     fn end(&mut self, slot: usize, link: &Link, turn: &Turn<'_>) {
         let end = link.end();
@@ -252,6 +281,7 @@ impl Rounds {
             End::Told(code) if self.worker.driver.expected_close() == Some(code) => {
                 turn.shared.told.fetch_add(1, Ordering::Relaxed);
             }
+            End::Abandoned => _ = turn.shared.told.fetch_add(1, Ordering::Relaxed),
             End::Lost | End::Told(_) if turn.stage < Stage::Closing => {
                 self.faults.lost += 1;
                 turn.shared.lost.fetch_add(1, Ordering::Relaxed);
@@ -273,10 +303,12 @@ impl Rounds {
         while self.pending < self.worker.burst
             && let Some(index) = self.worker.indices.pop_front()
         {
-            let Place { path, topic } = self.worker.driver.place(index);
-            let language = Language::new(self.worker.protocol, topic);
+            let Place { path, topic, also } = self.worker.driver.place(index);
+            let language = Language::new(self.worker.protocol, topic, also);
             let begun = turn.shared.clock.nanos();
-            let Ok(mut link) = Link::begin(self.worker.addr, index, &path, language, begun) else {
+            let room = self.worker.driver.room();
+            let begun = Link::begin(self.worker.addr, index, &path, language, begun, room);
+            let Ok(mut link) = begun else {
                 self.fail(turn);
                 continue;
             };
@@ -293,7 +325,7 @@ impl Rounds {
             }
             self.pending += 1;
             self.live += 1;
-            self.setting_up.push_back((slot, begun));
+            self.setting_up.push_back((slot, link.begun));
             self.links.slots[slot] = Some((index, link));
         }
     }

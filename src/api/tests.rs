@@ -112,6 +112,7 @@ fn namespace(name: &str) -> Option<Namespace> {
         history_bytes_max: 1 << 20,
         recovery: true,
         publish: PublishRight::Deny,
+        compress: true,
     })
 }
 

@@ -11,11 +11,12 @@ use crate::dialect::keepalive::Settings as PingSettings;
 use crate::mail::post::Settings as LaneSettings;
 use crate::ring::probe::Feature;
 use crate::topic::namespace::{Mode, Namespace, PublishRight};
+use crate::ws::deflate::Settings as DeflateSettings;
 
 use super::reader::{Sections, Settings};
 use super::violation::Violation;
-use super::{ApiAccess, ApiKey, Centrifuge, Config, Drain, Http, Limits, Listener, Log, LogFormat};
-use super::{Operator, Ring, Routes, Socket, Websocket};
+use super::{ApiAccess, ApiKey, Centrifuge, Config, Deflate, Drain, Http, Limits, Listener, Log};
+use super::{LogFormat, Operator, Ring, Routes, Socket, Websocket};
 
 /// Shorter keys can be guessed.
 const API_KEY_CHARS_MIN: usize = 16;
@@ -31,6 +32,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         operator: operator(sections.one("operator"), violations),
         http: http(sections.one("http")),
         websocket: websocket(sections.one("websocket")),
+        deflate: deflate(sections.one("deflate")),
         outbox: outbox(sections.one("outbox")),
         limits: limits(sections.one("limits"), violations),
         routes: Routes {
@@ -45,6 +47,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         socket: socket(sections.one("socket")),
         lanes: lanes(sections.one("lanes")),
         drain: drain(sections.one("drain"), violations),
+        closes_kept: sections.one("closes").number("kept"),
         log: log(sections.one("log")),
     }
 }
@@ -147,6 +150,20 @@ fn ping(settings: &Settings) -> PingSettings {
     }
 }
 
+fn deflate(settings: &Settings) -> Deflate {
+    let window_bits = settings.number("client_window_bits");
+    let takeover = settings.switch("client_takeover");
+    let messages = DeflateSettings {
+        level: settings.number("level"),
+        bytes_min: settings.number("bytes_min"),
+        client_window_bits: takeover.then_some(window_bits),
+    };
+    Deflate {
+        messages: settings.switch("enabled").then_some(messages),
+        contexts_max: settings.number("contexts_max"),
+    }
+}
+
 fn outbox(settings: &Settings) -> OutboxSettings {
     OutboxSettings {
         bytes_max: settings.number("bytes_max"),
@@ -208,6 +225,7 @@ fn namespace(settings: &Settings, violations: &mut Vec<Violation>) -> Namespace 
             "subscribers" => PublishRight::Subscribers,
             _ => PublishRight::Deny,
         },
+        compress: settings.switch("compress"),
     }
 }
 

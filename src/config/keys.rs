@@ -174,6 +174,20 @@ pub const SECTIONS: &[Section] = &[
         key("control_frames_burst", count(1, 1_000_000), "20",
             "Pings, pongs and closes that one client may send at once."),
     ]),
+    single("deflate", &[
+        key("enabled", Kind::Switch, "false",
+            "Agree on permessage-deflate with clients that offer it. Read about secrets in SECURITY.md first."),
+        key("level", count(1, 9), "3",
+            "How hard to compress: 1 is fast, 9 is small."),
+        key("bytes_min", bytes(0, GIB), "256 B",
+            "Shorter messages are sent as they are."),
+        key("client_takeover", Kind::Switch, "false",
+            "Let clients refer to what they said in earlier messages: their messages become smaller, and each client costs up to 32 KiB."),
+        key("client_window_bits", count(9, 15), "15",
+            "Logarithm of the window that such clients may refer to: 15 is 32 KiB, 9 is 512 bytes. Others cannot be told."),
+        key("contexts_max", count(0, 16_000_000), "1000",
+            "Most clients in all that may do so; to later ones each message stands alone."),
+    ]),
     single("outbox", &[
         key("bytes_max", bytes(4 * KIB, 4 * GIB), "1 MiB",
             "Bytes queued for one client at which it is closed as slow."),
@@ -243,6 +257,8 @@ pub const SECTIONS: &[Section] = &[
             "Let clients ask for what they missed. Mode live has nothing to recover."),
         key("publish", Kind::Choice(&["deny", "subscribers", "allow"]), "deny",
             "Which clients may publish: none, those subscribed to the topic, all. The server API always may."),
+        key("compress", Kind::Switch, "true",
+            "Compress publications for clients that agreed on it. Not for topics that mix secrets with what others can write."),
     ] },
     single("ring", &[
         key("entries", count(64, 32_768), "4096",
@@ -275,6 +291,10 @@ pub const SECTIONS: &[Section] = &[
             "Time over which the closes are spread."),
         key("code", count(1001, 1012), "1012",
             "Close code on raw connections: 1012 (service restart) or 1001 (going away)."),
+    ]),
+    single("closes", &[
+        key("kept", count(0, 1_000_000), "1024",
+            "Ends of connections that each shard remembers for /debug/closes: so many abnormal ones, orderly ones, and ones before the upgrade, of 400 to 900 bytes each; 0: none."),
     ]),
     single("log", &[
         key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info",

@@ -14,6 +14,7 @@ use crate::dialect::keepalive::Settings as PingSettings;
 use crate::mail::post::Settings as LaneSettings;
 use crate::ring::probe::Feature;
 use crate::topic::namespace::Namespace;
+use crate::ws::deflate::Settings as DeflateSettings;
 
 mod build;
 mod conflict;
@@ -40,6 +41,8 @@ pub struct Config {
     pub http: Http,
     /// What is taken from clients after the upgrade.
     pub websocket: Websocket,
+    /// Compression of messages.
+    pub deflate: Deflate,
     /// What is queued for clients.
     pub outbox: OutboxSettings,
     /// How many there may be.
@@ -58,6 +61,8 @@ pub struct Config {
     pub lanes: LaneSettings,
     /// The orderly end.
     pub drain: Drain,
+    /// Ended connections of each kind that each shard remembers.
+    pub closes_kept: usize,
     /// What is logged.
     pub log: Log,
 }
@@ -131,6 +136,15 @@ pub struct Websocket {
     pub idle_timeout: Option<Duration>,
     /// Pings, pongs and closes.
     pub control_frames: Rate,
+}
+
+/// Compression of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deflate {
+    /// How; `None`: not at all.
+    pub messages: Option<DeflateSettings>,
+    /// Clients in all that may keep their context.
+    pub contexts_max: usize,
 }
 
 /// How many there may be.

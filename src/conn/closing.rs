@@ -1,6 +1,9 @@
 //! The end of a connection, told truthfully.
 
+use std::num::NonZeroU16;
+
 use crate::dialect::cause::{Cause, Farewell, Initiator, Protocol, farewell};
+use crate::dialect::client_id::ClientId;
 use crate::ws::close::{CloseCode, encode_close};
 use crate::ws::error::ProtocolError;
 
@@ -18,8 +21,19 @@ pub struct Ending {
     cause: Option<Cause>,
     /// We failed the connection: the peer's Close no longer counts.
     failed: bool,
-    sent: Option<u16>,
-    received: Option<u16>,
+    sent: Option<NonZeroU16>,
+    received: Option<NonZeroU16>,
+}
+
+/// What is remembered of an upgraded connection when nothing else of it is left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Epitaph {
+    /// The client's id, where its protocol has one.
+    pub client: Option<ClientId>,
+    /// The reason that came with the client's Close.
+    pub heard: Option<Box<str>>,
+    /// The reason that the server API gave for the end.
+    pub given: Option<Box<str>>,
 }
 
 /// The last word on a connection.
@@ -32,6 +46,10 @@ pub struct Verdict {
     pub initiator: Initiator,
     /// Why.
     pub cause: Cause,
+    /// The code of our Close (1005: none); `None`: we sent no Close.
+    pub sent: Option<u16>,
+    /// The code of the client's Close (1005: none); `None`: it sent no Close.
+    pub received: Option<u16>,
 }
 
 impl Ending {
@@ -55,7 +73,7 @@ impl Ending {
         let code = close.map_or(NO_STATUS, |code| code.0);
         cx.tally.close_received = Some(code);
         if !self.failed {
-            self.received.get_or_insert(code);
+            self.received = self.received.or(NonZeroU16::new(code));
         }
     }
 
@@ -73,7 +91,7 @@ impl Ending {
         }
         let code = close.map_or(NO_STATUS, |(code, _)| code.0);
         encode_close(cx.frames, close);
-        self.sent = Some(code);
+        self.sent = NonZeroU16::new(code);
         cx.tally.close_sent = Some(code);
     }
 
@@ -88,11 +106,12 @@ impl Ending {
     /// The last word, when nothing more can come.
     pub fn verdict(&self) -> Verdict {
         let cause = self.cause.unwrap_or(Cause::ClientGone);
-        let code = match (self.failed, self.received, self.sent) {
+        let (sent, received) = (self.sent.map(NonZeroU16::get), self.received.map(NonZeroU16::get));
+        let code = match (self.failed, received, sent) {
             (true, _, Some(sent)) => sent,
             (_, Some(received), _) => received,
             (_, None, _) => ABNORMAL,
         };
-        Verdict { code, initiator: cause.initiator(), cause }
+        Verdict { code, initiator: cause.initiator(), cause, sent, received }
     }
 }

@@ -6,19 +6,17 @@ use crate::dialect::cause::{Cause, Farewell, Protocol};
 use crate::dialect::client_id::ClientId;
 use crate::dialect::{Answer, Ticket};
 use crate::ws::close::CloseCode;
-use crate::ws::receiver::{Event, Receiver};
+use crate::ws::receiver::Receiver;
 
-use super::closing::{Ending, Verdict};
-use super::guest::Lack;
+use super::closing::{Ending, Epitaph, Verdict};
+use super::guest::{Lack, Room};
+use super::last_words::LastWords;
 use super::open::{Open, Read, TICKETS_MAX};
 use super::upgrade::{Admission, Head, Step};
 use super::{Context, Settings};
 
 /// Received bytes that may wait for the hub; then the connection is not read.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
-
-/// Bytes read and thrown away after our last word; then the connection is reset.
-const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 
 /// One client.
 #[derive(Debug)]
@@ -50,24 +48,7 @@ enum Phase {
     /// Our last word is written.
     LastWords(LastWords),
     /// Nothing more is to be done.
-    Over(Leave),
-}
-
-/// Waits for the peer's Close (if `receiver`) and FIN.
-#[derive(Debug)]
-struct LastWords {
-    receiver: Option<Receiver>,
-    deadline: Instant,
-    discarded: usize,
-}
-
-/// Whether there is room for one more connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// There is.
-    Free,
-    /// There is none: its request is answered with 429 or 503.
-    Full(Lack),
+    Over(Leave, Epitaph),
 }
 
 /// What the socket is to do.
@@ -110,7 +91,29 @@ impl Connection {
         match &self.phase {
             Phase::Head(_) | Phase::Admitting(_) | Phase::Open(_) => Stage::Talking,
             Phase::LastWords(_) => Stage::LastWords,
-            Phase::Over(leave) => Stage::Over(*leave),
+            Phase::Over(leave, _) => Stage::Over(*leave),
+        }
+    }
+
+    /// The client protocol; `None` unless the connection was upgraded.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.protocol
+    }
+
+    /// The client's id, where its protocol has one, while it is open.
+    pub fn client_id(&self) -> Option<ClientId> {
+        match &self.phase {
+            Phase::Open(open) => open.session.client_id(),
+            _ => None,
+        }
+    }
+
+    /// Whether the client may refer to its earlier messages, for which memory is kept.
+    pub fn keeps_context(&self) -> bool {
+        match &self.phase {
+            Phase::Open(open) => open.keeps_context(),
+            Phase::Admitting(admission) => admission.keeps_context(),
+            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(..) => false,
         }
     }
 
@@ -119,16 +122,14 @@ impl Connection {
         self.listener
     }
 
-    /// The client protocol; `None` unless the connection was upgraded.
-    pub fn protocol(&self) -> Option<Protocol> {
-        self.protocol
-    }
-
-    /// The client's id, where its protocol has one.
-    pub fn client_id(&self) -> Option<ClientId> {
+    /// What is to be remembered of it.
+    pub fn epitaph(&self) -> Epitaph {
         match &self.phase {
-            Phase::Open(open) => open.session.client_id(),
-            _ => None,
+            Phase::Open(open) => Epitaph { client: open.session.client_id(), ..Epitaph::default() },
+            Phase::LastWords(LastWords { epitaph, .. }) | Phase::Over(_, epitaph) => {
+                epitaph.clone()
+            }
+            Phase::Head(_) | Phase::Admitting(_) => Epitaph::default(),
         }
     }
 
@@ -141,7 +142,7 @@ impl Connection {
     /// peer's Close and FIN are among them.
     pub fn wants_input(&self) -> bool {
         match self.phase {
-            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(_) => true,
+            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(..) => true,
             Phase::Admitting(_) => false,
             Phase::Open(_) => !self.is_blocked() && self.carry.len() < CARRY_BYTES_MAX,
         }
@@ -159,7 +160,7 @@ impl Connection {
             Phase::Admitting(admission) => Some(admission.deadline),
             Phase::Open(open) => Some(open.deadline(settings)),
             Phase::LastWords(last) => Some(last.deadline),
-            Phase::Over(_) => None,
+            Phase::Over(..) => None,
         }
     }
 
@@ -173,7 +174,7 @@ impl Connection {
     pub fn lack(&self) -> Option<Lack> {
         match &self.phase {
             Phase::Head(head) => head.lack(),
-            Phase::Admitting(_) | Phase::Open(_) | Phase::LastWords(_) | Phase::Over(_) => None,
+            Phase::Admitting(_) | Phase::Open(_) | Phase::LastWords(_) | Phase::Over(..) => None,
         }
     }
 
@@ -208,8 +209,7 @@ impl Connection {
             }
             Err(unheard) => {
                 cx.tally.unheard = Some(unheard);
-                self.ending.begin(Cause::Refused);
-                self.phase = Phase::Over(Leave::Reset);
+                self.abandon(Cause::ProxyHeader);
                 input.len()
             }
         }
@@ -219,7 +219,7 @@ impl Connection {
     fn receive_own(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
         if self.carry.is_empty() {
             let used = self.consume(input, cx);
-            if used < input.len() && !matches!(self.phase, Phase::Over(_)) {
+            if used < input.len() && !matches!(self.phase, Phase::Over(..)) {
                 self.carry = input[used..].to_vec();
             }
         } else {
@@ -232,7 +232,7 @@ impl Connection {
     pub fn resume(&mut self, cx: &mut Context<'_>) {
         let mut carry = std::mem::take(&mut self.carry);
         let used = self.consume(&mut carry, cx);
-        if used < carry.len() && !matches!(self.phase, Phase::Over(_)) {
+        if used < carry.len() && !matches!(self.phase, Phase::Over(..)) {
             carry.drain(..used);
             self.carry = carry;
         }
@@ -248,7 +248,7 @@ impl Connection {
                 self.after(read, cx);
             }
             Phase::Admitting(_) => self.admit(answer, cx),
-            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(_) => {}
+            Phase::Head(_) | Phase::LastWords(_) | Phase::Over(..) => {}
         }
         self.settle_carry(cx);
     }
@@ -260,7 +260,7 @@ impl Connection {
                 self.ending.begin(Cause::HeadTimeout);
                 // A client that has sent nothing is told nothing.
                 self.phase = if self.carry.is_empty() {
-                    Phase::Over(Leave::Fin)
+                    self.over(Leave::Fin)
                 } else {
                     head.time_out(cx);
                     self.last_words(None, cx)
@@ -277,9 +277,9 @@ impl Connection {
                 }
             }
             Phase::LastWords(last) if last.deadline <= cx.now => {
-                self.phase = Phase::Over(Leave::Reset);
+                self.phase = self.over(Leave::Reset);
             }
-            Phase::Head(_) | Phase::Admitting(_) | Phase::LastWords(_) | Phase::Over(_) => {}
+            Phase::Head(_) | Phase::Admitting(_) | Phase::LastWords(_) | Phase::Over(..) => {}
         }
         self.settle_carry(cx);
     }
@@ -308,17 +308,17 @@ impl Connection {
 
     fn settle_fin(&mut self) {
         let unread = matches!(self.phase, Phase::Open(_)) && !self.carry.is_empty();
-        if self.fin && !unread && !matches!(self.phase, Phase::Over(_)) {
+        if self.fin && !unread && !matches!(self.phase, Phase::Over(..)) {
             self.ending.begin(Cause::ClientGone);
-            self.phase = Phase::Over(Leave::Fin);
+            self.phase = self.over(Leave::Fin);
         }
     }
 
     /// The transport has failed, which is the `cause` unless there was another.
     pub fn handle_failure(&mut self, cause: Cause) {
-        if !matches!(self.phase, Phase::Over(_)) {
+        if !matches!(self.phase, Phase::Over(..)) {
             self.ending.begin(cause);
-            self.phase = Phase::Over(Leave::Reset);
+            self.phase = self.over(Leave::Reset);
         }
     }
 
@@ -330,7 +330,8 @@ impl Connection {
 
     fn finish(&mut self, cause: Cause, cx: &mut Context<'_>) {
         self.ending.begin(cause);
-        match std::mem::replace(&mut self.phase, Phase::Over(Leave::Fin)) {
+        let over = self.over(Leave::Fin);
+        match std::mem::replace(&mut self.phase, over) {
             Phase::Open(open) => {
                 let protocol = open.session.protocol();
                 self.ending.say(cause, protocol, cx);
@@ -341,17 +342,23 @@ impl Connection {
                 self.phase = self.last_words(None, cx);
             }
             Phase::Head(_) => {}
-            phase @ (Phase::LastWords(_) | Phase::Over(_)) => self.phase = phase,
+            phase @ (Phase::LastWords(_) | Phase::Over(..)) => self.phase = phase,
         }
     }
 
     /// Ends the connection with a Close of the server API's choice.
     pub fn disconnect(&mut self, farewell: &Farewell, cx: &mut Context<'_>) {
-        if matches!(self.phase, Phase::Open(_)) {
+        let is_open = matches!(self.phase, Phase::Open(_));
+        if is_open {
             self.ending.begin(Cause::Disconnected);
             self.ending.write(Some((CloseCode(farewell.code), &farewell.reason)), cx);
         }
         self.end(Cause::Disconnected, cx);
+        if let Phase::LastWords(last) = &mut self.phase
+            && is_open
+        {
+            last.epitaph.given = Some(Box::from(&*farewell.reason));
+        }
     }
 
     /// Handling this connection has panicked: its state is not to be trusted any more, and what the
@@ -367,14 +374,14 @@ impl Connection {
                 self.ending.say(Cause::Internal, protocol, cx);
                 self.last_words(None, cx)
             }
-            Some(_) | None => Phase::Over(Leave::Reset),
+            Some(_) | None => self.over(Leave::Reset),
         };
     }
 
     /// Gives the connection up: what is queued will not be read.
     pub fn abandon(&mut self, cause: Cause) {
         self.ending.begin(cause);
-        self.phase = Phase::Over(Leave::Reset);
+        self.phase = self.over(Leave::Reset);
     }
 
     fn is_blocked(&self) -> bool {
@@ -399,7 +406,7 @@ impl Connection {
                 }
             }
             Phase::LastWords(_) => used + self.consume_last(rest, cx),
-            Phase::Over(_) => input.len(),
+            Phase::Over(..) => input.len(),
         }
     }
 
@@ -416,23 +423,24 @@ impl Connection {
                 self.pending += 1;
                 self.phase = Phase::Admitting(admission);
             }
-            Step::Open(session) => {
+            Step::Open(session, peer) => {
                 self.protocol = Some(session.protocol());
                 cx.tally.opened = self.protocol;
-                self.phase = Phase::Open(Open::new(session, cx));
+                self.phase = Phase::Open(Open::new(session, peer, cx));
             }
         }
         used
     }
 
     fn admit(&mut self, answer: Answer, cx: &mut Context<'_>) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Over(Leave::Fin));
+        let over = self.over(Leave::Fin);
+        let phase = std::mem::replace(&mut self.phase, over);
         let Phase::Admitting(admission) = phase else { return };
         self.phase = match admission.answered(answer, cx) {
-            Some(session) => {
+            Some((session, peer)) => {
                 self.protocol = Some(session.protocol());
                 cx.tally.opened = self.protocol;
-                Phase::Open(Open::new(session, cx))
+                Phase::Open(Open::new(session, peer, cx))
             }
             None => {
                 self.ending.begin(Cause::Refused);
@@ -444,7 +452,10 @@ impl Connection {
     fn after(&mut self, read: Read, cx: &mut Context<'_>) {
         match read {
             Read::All | Read::Part => {}
-            Read::Closed => self.phase = self.last_words(None, cx),
+            Read::Closed(reason) => {
+                self.phase = self.last_words(None, cx);
+                self.remember(reason);
+            }
             Read::Broken(error) => {
                 if let Some(protocol) = self.protocol {
                     self.ending.fail(error, protocol, cx);
@@ -457,32 +468,26 @@ impl Connection {
 
     /// Looks for the peer's Close, and throws everything else away.
     fn consume_last(&mut self, input: &mut [u8], cx: &mut Context<'_>) -> usize {
-        let Phase::LastWords(last) = &mut self.phase else { return input.len() };
-        last.discarded += input.len();
-        let mut used = 0;
-        while let Some(receiver) = &mut last.receiver {
-            let Ok(received) = receiver.receive(&mut input[used..], &cx.settings.messages) else {
-                last.receiver = None;
-                break;
-            };
-            used += received.consumed;
-            match received.event {
-                None => break,
-                Some(Event::Close(close)) => {
-                    self.ending.receive(close.map(|(code, _)| code), cx);
-                    last.receiver = None;
-                }
-                Some(_) => {}
-            }
-        }
-        if last.discarded > DISCARD_BYTES_MAX {
-            self.phase = Phase::Over(Leave::Reset);
+        if let Phase::LastWords(last) = &mut self.phase
+            && !last.read(input, &mut self.ending, cx)
+        {
+            self.phase = self.over(Leave::Reset);
         }
         input.len()
     }
 
     fn last_words(&self, receiver: Option<Receiver>, cx: &Context<'_>) -> Phase {
-        let deadline = cx.now + cx.settings.close_timeout;
-        Phase::LastWords(LastWords { receiver, deadline, discarded: 0 })
+        Phase::LastWords(LastWords::new(receiver, self.epitaph(), cx))
+    }
+
+    fn over(&self, leave: Leave) -> Phase {
+        Phase::Over(leave, self.epitaph())
+    }
+
+    /// Remembers the reason of the client's Close.
+    fn remember(&mut self, reason: Option<Box<str>>) {
+        if let Phase::LastWords(last) = &mut self.phase {
+            last.epitaph.heard = reason;
+        }
     }
 }

@@ -14,6 +14,8 @@ use crate::http1::error::HeadError;
 use crate::http1::head::HeadLimits;
 use crate::http1::status::Status;
 use crate::topic::namespace::Namespaces;
+use crate::ws::deflate;
+pub use crate::ws::deflate::Codec;
 use crate::ws::handshake::Refusal;
 use crate::ws::receiver::Limits;
 
@@ -22,6 +24,7 @@ use guest::Lack;
 pub mod closing;
 pub mod connection;
 pub mod guest;
+mod last_words;
 mod newest;
 mod open;
 pub mod outbox;
@@ -92,6 +95,8 @@ pub struct Settings {
     pub drain: DrainNotice,
     /// Limits of what a client may leave unread.
     pub outbox: outbox::Settings,
+    /// How messages are compressed; `None`: they are not.
+    pub deflate: Option<deflate::Settings>,
     /// The page at `/`, when there is one.
     pub page: Option<&'static str>,
 }
@@ -109,6 +114,8 @@ pub struct Context<'a> {
     pub tally: &'a mut Tally,
     /// Memory for parsing.
     pub scratch: &'a mut Scratch,
+    /// What messages are compressed and inflated with.
+    pub codec: &'a mut Codec,
     /// Settings of connections.
     pub settings: &'a Settings,
     /// Chance: client ids and the spread of pings.
@@ -130,6 +137,8 @@ pub struct Tally {
     pub message_bytes_max: usize,
     /// Bytes written of frames that the limits of the outbox do not count: pings and pongs.
     pub control_bytes: usize,
+    /// Pings received.
+    pub pings_received: u64,
     /// Pings written.
     pub pings: u64,
     /// Answers to our pings.

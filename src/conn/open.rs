@@ -7,15 +7,20 @@ use crate::dialect::allowance::Allowance;
 use crate::dialect::cause::Cause;
 use crate::dialect::keepalive::{Due, Keepalive};
 use crate::dialect::{self, Action, Answer, Session, Ticket};
+use crate::ws::close::CloseCode;
+use crate::ws::deflate::{Outbound, Peer};
 use crate::ws::error::ProtocolError;
-use crate::ws::header::{Opcode, encode_frame};
-use crate::ws::receiver::{Event, Receiver};
+use crate::ws::header::{Opcode, Rsv, encode_frame};
+use crate::ws::receiver::{Event, Kind, Receiver};
 
 use super::Context;
 use super::closing::Ending;
 
 /// Messages of one connection that are handled in one turn; the rest waits for the next one.
 const TURN_MESSAGES_MAX: usize = 64;
+
+/// Bytes that messages of one connection are inflated to in one turn; then the rest waits, too.
+const TURN_INFLATED_MAX: u64 = 256 * 1024;
 
 /// Questions of one connection that may be open; then it is not read.
 pub(super) const TICKETS_MAX: u16 = 16;
@@ -25,6 +30,8 @@ pub(super) const TICKETS_MAX: u16 = 16;
 pub(super) struct Open {
     pub(super) session: Session,
     receiver: Receiver,
+    /// What was agreed about compression; `None`: nothing.
+    peer: Option<Box<Peer>>,
     keepalive: Keepalive,
     control_frames: Meter,
     allowance: Allowance,
@@ -43,14 +50,14 @@ struct Unfinished {
 }
 
 /// How far the input was read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Read {
     /// To its end.
     All,
     /// As far as one turn allows, or until the connection is to end.
     Part,
-    /// The client closes.
-    Closed,
+    /// The client closes, for this reason.
+    Closed(Option<Box<str>>),
     /// The client breaks the protocol.
     Broken(ProtocolError),
     /// The connection is to end for this cause.
@@ -58,17 +65,22 @@ pub(super) enum Read {
 }
 
 impl Open {
-    pub(super) fn new(session: Session, cx: &mut Context<'_>) -> Self {
+    pub(super) fn new(session: Session, peer: Option<Box<Peer>>, cx: &mut Context<'_>) -> Self {
         let settings = session.ping_settings(&cx.settings.dialect);
         Self {
             session,
-            receiver: Receiver::default(),
+            receiver: Receiver::new(peer.as_ref().map_or(Rsv::NONE, |_| Rsv::RSV1)),
+            peer,
             keepalive: Keepalive::new(cx.now, settings, cx.random.f32()),
             control_frames: Meter::new(cx.now),
             allowance: Allowance::default(),
             heard: cx.now,
             unfinished: None,
         }
+    }
+
+    pub(super) fn keeps_context(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.context.is_some())
     }
 
     /// Reads frames from the front of `input`; returns how many bytes were used up.
@@ -83,8 +95,10 @@ impl Open {
     ) -> (usize, Read) {
         let mut used = 0;
         let mut read = Read::Part;
+        let inflated_before = cx.codec.numbers().inflated_to;
         for _ in 0..TURN_MESSAGES_MAX {
-            if *pending >= TICKETS_MAX {
+            let inflated = cx.codec.numbers().inflated_to - inflated_before;
+            if *pending >= TICKETS_MAX || inflated >= TURN_INFLATED_MAX {
                 break;
             }
             let consumed;
@@ -119,18 +133,37 @@ impl Open {
         match event {
             Event::Text(text) => {
                 note_message(text.len(), cx);
-                let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
                 self.session.message_text(text, &mut dialect);
             }
             Event::Binary(bytes) => {
                 note_message(bytes.len(), cx);
-                let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
                 self.session.message_binary(bytes, &mut dialect);
+            }
+            Event::Compressed(kind, payload) => {
+                let bytes_max = cx.settings.messages.message_bytes_max;
+                let peer = self.peer.as_deref_mut();
+                let message = match cx.codec.inflate(kind, payload, peer, bytes_max) {
+                    Ok(message) => message,
+                    Err(error) => return (consumed, Read::Broken(error)),
+                };
+                note_message(message.bytes().len(), cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
+                match kind {
+                    Kind::Text => self.session.message_text(message.bytes(), &mut dialect),
+                    Kind::Binary => self.session.message_binary(message.bytes(), &mut dialect),
+                }
+                cx.codec.recycle(message);
             }
             Event::Ping(payload) => {
                 if !self.control_frames.admit(cx.now, cx.settings.control_frames) {
                     return (consumed, Read::End(Cause::ControlFlood));
                 }
+                cx.tally.pings_received += 1;
                 if cx.is_backlogged {
                     self.unfinished.get_or_insert_default().pong_owed = Some(payload.into());
                 } else {
@@ -142,14 +175,15 @@ impl Open {
                     return (consumed, Read::End(Cause::ControlFlood));
                 }
                 cx.tally.pongs += 1;
-                let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
                 self.session.pong(&mut dialect);
             }
             Event::Close(close) => {
                 ending.begin(Cause::ClientClose);
                 ending.receive(close.map(|(code, _)| code), cx);
                 ending.write(close.map(|(code, _)| (code, "")), cx);
-                return (consumed, Read::Closed);
+                return (consumed, Read::Closed(reason(close)));
             }
         }
         (consumed, settle(before, pending, cx))
@@ -164,7 +198,7 @@ impl Open {
         cx: &mut Context<'_>,
     ) -> Read {
         let before = cx.actions.len();
-        let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
+        let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
         self.session.answer(ticket, answer, &mut dialect);
         settle(before, pending, cx)
     }
@@ -179,7 +213,8 @@ impl Open {
             return Some(Cause::Idle);
         }
         if self.session.deadline().is_some_and(|deadline| deadline <= cx.now) {
-            let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
+            let mut dialect =
+                dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
             self.session.timeout(&mut dialect);
             if let Some(Action::Close(cause)) = cx.actions.pop_if(|a| matches!(a, Action::Close(_)))
             {
@@ -193,7 +228,8 @@ impl Open {
             Due::Ping => {
                 cx.tally.pings += 1;
                 let before = cx.frames.len();
-                let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
                 self.session.ping(&mut dialect);
                 cx.tally.control_bytes += cx.frames.len() - before;
             }
@@ -259,6 +295,11 @@ fn write_pong(payload: &[u8], cx: &mut Context<'_>) {
     cx.tally.control_bytes += cx.frames.len() - before;
 }
 
+/// The reason that came with a Close, to be kept.
+pub(super) fn reason(close: Option<(CloseCode, &str)>) -> Option<Box<str>> {
+    close.map(|(_, reason)| reason).filter(|reason| !reason.is_empty()).map(Box::from)
+}
+
 fn note_message(len: usize, cx: &mut Context<'_>) {
     cx.tally.messages += 1;
     cx.tally.message_bytes_max = cx.tally.message_bytes_max.max(len);
@@ -267,8 +308,11 @@ fn note_message(len: usize, cx: &mut Context<'_>) {
 fn dialect_context<'a>(
     keepalive: &'a mut Keepalive,
     allowance: &'a mut Allowance,
+    peer: &Option<Box<Peer>>,
     cx: &'a mut Context<'_>,
 ) -> dialect::Context<'a> {
+    let window_bits = peer.as_ref().map(|peer| peer.window_bits);
+    let codec = &mut *cx.codec;
     dialect::Context {
         now: cx.now,
         frames: cx.frames,
@@ -279,5 +323,6 @@ fn dialect_context<'a>(
         settings: &cx.settings.dialect,
         scratch: cx.scratch,
         written: &mut cx.tally.written,
+        outbound: window_bits.map(|window_bits| Outbound { codec, window_bits }),
     }
 }

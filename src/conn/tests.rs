@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::closing::Verdict;
-use super::connection::{Connection, Leave, Room, Stage};
-use super::guest::{Door, Guest, Unheard};
+use super::connection::{Connection, Leave, Stage};
+use super::guest::{Door, Guest, Room, Unheard};
 use super::*;
 use crate::auth::crowd::Crowd;
 use crate::auth::network::Networks;
@@ -31,6 +30,7 @@ struct Client {
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
     guest: Option<Guest>,
     is_backlogged: bool,
@@ -70,6 +70,7 @@ pub(crate) fn settings() -> Settings {
             history_bytes_max: 999,
             recovery: true,
             publish: PublishRight::Allow,
+            compress: true,
         }]),
         drain: DrainNotice { code: 1012, retry_ms: 1..=2 },
         outbox: outbox::Settings {
@@ -78,6 +79,7 @@ pub(crate) fn settings() -> Settings {
             soft_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(10),
         },
+        deflate: None,
         page: None,
     }
 }
@@ -88,6 +90,7 @@ impl Client {
         let now = Instant::now();
         Self {
             conn: Connection::new(0, room, now, &settings),
+            codec: Codec::new(settings.deflate, 1),
             settings,
             now,
             frames: Vec::new(),
@@ -130,6 +133,7 @@ impl Client {
             actions: &mut self.actions,
             tally: &mut self.tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
             settings: &self.settings,
             random: &mut self.random,
             guest: self.guest.as_mut(),
@@ -165,7 +169,8 @@ impl Client {
     }
 
     fn assert_verdict(&self, code: u16, initiator: Initiator, cause: Cause) {
-        assert_eq!(self.conn.verdict(), Verdict { code, initiator, cause });
+        let verdict = self.conn.verdict();
+        assert_eq!((verdict.code, verdict.initiator, verdict.cause), (code, initiator, cause));
     }
 }
 

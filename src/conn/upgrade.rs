@@ -13,11 +13,12 @@ use crate::http1::response::{Response, refuse};
 use crate::http1::status::Status;
 use crate::http1::target::percent_decode;
 use crate::topic::name::TopicName;
+use crate::ws::deflate::negotiate::Agreement;
+use crate::ws::deflate::{Class, Outbound, Peer};
 use crate::ws::handshake::{self, AcceptKey, Upgrade, accept_response};
 
 use super::Context;
-use super::connection::Room;
-use super::guest::{Guest, Lack};
+use super::guest::{Guest, Lack, Room};
 use super::route::Route;
 
 /// The subprotocol that Centrifugo clients may offer for JSON.
@@ -47,7 +48,7 @@ pub(super) enum Step {
     /// The hub must be asked before the answer.
     Admit(Box<Admission>),
     /// The 101 response was written.
-    Open(Session),
+    Open(Session, Option<Box<Peer>>),
 }
 
 /// A valid request for a topic that waits for the hub.
@@ -56,6 +57,7 @@ pub(super) struct Admission {
     session: raw::Session,
     accept: AcceptKey,
     subprotocol: Option<&'static str>,
+    deflate: Option<(Agreement, Box<Peer>)>,
     pub(super) deadline: Instant,
 }
 
@@ -169,12 +171,15 @@ impl Head {
         let offset = request.target().query_value("offset")?;
         let epoch = request.target().query_value("epoch")?;
         let since = raw::wanted_position(offset.as_deref(), epoch.as_deref())?;
-        let (session, subscribe) = raw::open(topic, since, &cx.settings.namespaces)?;
+        let deflate = cx.codec.negotiate(upgrade.extensions());
+        let class = deflate.as_ref().and_then(|(_, peer)| Class::of(peer.window_bits));
+        let (session, subscribe) = raw::open(topic, since, class, &cx.settings.namespaces)?;
         cx.actions.push(subscribe);
         Ok(Step::Admit(Box::new(Admission {
             session,
             accept: *upgrade.accept_key(),
             subprotocol: offered(upgrade, RAW),
+            deflate,
             deadline: self.deadline,
         })))
     }
@@ -182,23 +187,36 @@ impl Head {
 
 impl Admission {
     /// Writes the answer; `None`: the request was refused.
-    pub(super) fn answered(self, answer: Answer, cx: &mut Context<'_>) -> Option<Session> {
+    pub(super) fn answered(
+        self,
+        answer: Answer,
+        cx: &mut Context<'_>,
+    ) -> Option<(Session, Option<Box<Peer>>)> {
         let mut recovered = Vec::new();
-        match self.session.opened(answer, &cx.settings.namespaces, &mut recovered) {
+        let (agreement, peer) = self.deflate.unzip();
+        let window_bits = peer.as_ref().map(|peer| peer.window_bits);
+        let codec = &mut *cx.codec;
+        let outbound = window_bits.map(|window_bits| Outbound { codec, window_bits });
+        match self.session.opened(answer, &cx.settings.namespaces, outbound, &mut recovered) {
             Ok(opened) => {
                 let headers: Vec<(&str, String)> = opened.headers().collect();
                 let headers: Vec<(&str, &str)> =
                     headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                accept_response(cx.frames, &self.accept, self.subprotocol, &headers);
+                let (accept, extension) = (&self.accept, agreement.as_ref());
+                accept_response(cx.frames, accept, self.subprotocol, extension, &headers);
                 cx.frames.extend_from_slice(&recovered);
                 cx.tally.written += u64::try_from(opened.written).unwrap_or(u64::MAX);
-                Some(Session::Raw(self.session))
+                Some((Session::Raw(self.session), peer))
             }
             Err(error) => {
                 refused(error.into(), cx);
                 None
             }
         }
+    }
+
+    pub(super) fn keeps_context(&self) -> bool {
+        self.deflate.as_ref().is_some_and(|(_, peer)| peer.context.is_some())
     }
 
     /// The hub did not answer in time.
@@ -316,8 +334,9 @@ fn open(
     cx: &mut Context<'_>,
 ) -> Step {
     let subprotocol = subprotocol.and_then(|name| offered(upgrade, name));
-    accept_response(cx.frames, upgrade.accept_key(), subprotocol, &[]);
-    Step::Open(session)
+    let (agreement, peer) = cx.codec.negotiate(upgrade.extensions()).unzip();
+    accept_response(cx.frames, upgrade.accept_key(), subprotocol, agreement.as_ref(), &[]);
+    Step::Open(session, peer)
 }
 
 fn offered(upgrade: &Upgrade<'_>, name: &'static str) -> Option<&'static str> {

@@ -72,6 +72,7 @@ pub fn of_connections(config: &Config, shards: usize, now: Instant) -> conn::Set
         namespaces: Namespaces::new(config.namespaces.iter().cloned()),
         drain: DrainNotice { code: config.drain.code, retry_ms: DRAIN_RETRY_MS },
         outbox: config.outbox,
+        deflate: config.deflate.messages,
         page: config.routes.demo.then_some(DEMO_PAGE),
     }
 }
@@ -113,6 +114,8 @@ pub fn of_shards(
         handshakes_max: config.limits.handshakes_max.div_ceil(shards),
         subscriptions_max: config.limits.subscriptions_max,
         topics_max: config.limits.topics_max.div_ceil(shards),
+        closes_kept: config.closes_kept,
+        deflate_contexts_max: config.deflate.contexts_max.div_ceil(shards),
         epoch_nonce,
         conn,
     }

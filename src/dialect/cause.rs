@@ -126,6 +126,8 @@ causes! {
     TlsFailed "tls_failed" Server, Nothing, Nothing;
     /// The TLS handshake took too long.
     TlsTimeout "tls_timeout" Server, Nothing, Nothing;
+    /// What came first is no header of the PROXY protocol, or comes from nobody who may send one.
+    ProxyHeader "proxy_header" Server, Nothing, Nothing;
     /// The request head took too long.
     HeadTimeout "head_timeout" Server, Nothing, Nothing;
     /// The request was answered with an HTTP error.
@@ -211,10 +213,8 @@ impl Cause {
         Self::Shed,
         Self::Forbidden,
         Self::Expired,
-        Self::Rate,
         Self::PositionLost,
         Self::BrokerLost,
-        Self::Broken(ProtocolError::BadDeflate),
     ];
 }
 
@@ -291,7 +291,7 @@ mod tests {
 
     /// Label, initiator, what raw and echo clients are told, what Centrifugo clients are told.
     #[rustfmt::skip] // One cause, one line.
-    const ROWS: [(&str, Initiator, Told, Told); 51] = [
+    const ROWS: [(&str, Initiator, Told, Told); 52] = [
         ("client_close", Initiator::Client, None, None),
         ("client_gone", Initiator::Transport, None, None),
         ("reset", Initiator::Transport, None, None),
@@ -303,6 +303,7 @@ mod tests {
         ("tls_alert", Initiator::Transport, None, None),
         ("tls_failed", Initiator::Server, None, None),
         ("tls_timeout", Initiator::Server, None, None),
+        ("proxy_header", Initiator::Server, None, None),
         ("head_timeout", Initiator::Server, None, None),
         ("refused", Initiator::Server, None, None),
         ("page", Initiator::Server, None, None),

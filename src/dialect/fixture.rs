@@ -54,6 +54,7 @@ impl Fixture {
             settings: &self.settings,
             scratch: &mut self.scratch,
             written: &mut self.written,
+            outbound: None,
         }
     }
 
@@ -98,6 +99,7 @@ pub(super) fn namespaces() -> Namespaces {
         history_bytes_max: 1 << 18,
         recovery,
         publish,
+        compress: true,
     };
     Namespaces::new([
         namespace("stream", Mode::Stream, true, PublishRight::Subscribers),

@@ -12,6 +12,7 @@ pub use crate::topic::history::{HistoryQuery, Order, Recovery};
 use crate::topic::name::TopicName;
 use crate::topic::namespace::Namespaces;
 use crate::topic::publication::{Payload, Position, Publication, Publisher};
+use crate::ws::deflate::{Class, Outbound};
 use crate::ws::header::{Opcode, encode_frame};
 
 pub mod allowance;
@@ -166,13 +167,34 @@ pub struct Context<'a> {
     pub scratch: &'a mut Scratch,
     /// Counts the messages written to `frames`.
     pub written: &'a mut u64,
+    /// Compresses messages, where that was agreed.
+    pub outbound: Option<Outbound<'a>>,
 }
 
 impl Context<'_> {
-    /// Writes one frame for the client.
+    /// Writes one message for the client.
     fn write(&mut self, opcode: Opcode, payload: &[u8]) {
+        match &mut self.outbound {
+            Some(outbound) => outbound.encode_frame(self.frames, opcode, payload),
+            None => encode_frame(self.frames, opcode, payload),
+        }
+        *self.written += 1;
+    }
+
+    /// Writes one message for the client that must not be compressed.
+    fn write_plain(&mut self, opcode: Opcode, payload: &[u8]) {
         encode_frame(self.frames, opcode, payload);
-        *self.written += u64::from(!opcode.is_control());
+        *self.written += 1;
+    }
+
+    /// Writes a Ping.
+    fn write_ping(&mut self) {
+        encode_frame(self.frames, Opcode::Ping, b"");
+    }
+
+    /// The class in which the client takes messages that it shares with others.
+    fn class(&self) -> Option<Class> {
+        self.outbound.as_ref().and_then(|outbound| Class::of(outbound.window_bits))
     }
 }
 
@@ -269,7 +291,7 @@ impl Session {
     /// Writes a ping; to be called when the keepalive says [`keepalive::Due::Ping`].
     pub fn ping(&mut self, cx: &mut Context<'_>) {
         match self {
-            Self::Raw(_) | Self::Echo => cx.write(Opcode::Ping, b""),
+            Self::Raw(_) | Self::Echo => cx.write_ping(),
             Self::Centrifuge(session) => session.ping(cx),
         }
     }

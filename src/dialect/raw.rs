@@ -7,11 +7,12 @@ use bytes::Bytes;
 
 use super::allowance::Verdict;
 use super::cause::Cause;
-use super::variant::{self, Variant};
+use super::variant::{self, Language, Variant};
 use super::{Action, Answer, Context, Recovery, Refusal, Ticket};
 use crate::topic::name::TopicName;
 use crate::topic::namespace::{Mode, Namespaces, PublishRight};
 use crate::topic::publication::{Epoch, Payload, Position};
+use crate::ws::deflate::{Class, Outbound};
 
 /// The ticket of the only question a raw client asks.
 pub const OPENING: Ticket = Ticket(0);
@@ -70,12 +71,14 @@ pub fn wanted_position(
     }
 }
 
-/// A client that wants to hear `topic`, and what to ask the hub for before it is answered.
+/// A client that wants to hear `topic`, compressed in `class`, and what to ask the hub for before it
+/// is answered.
 ///
 /// Errors: [`OpenError::UnknownTopic`], [`OpenError::NoPositions`].
 pub fn open(
     topic: TopicName,
     since: Option<Position>,
+    class: Option<Class>,
     namespaces: &Namespaces,
 ) -> Result<(Session, Action), OpenError> {
     let namespace = namespaces.of(&topic).ok_or(OpenError::UnknownTopic)?;
@@ -83,8 +86,8 @@ pub fn open(
     if since.is_some() && !recoverable {
         return Err(OpenError::NoPositions);
     }
-    let subscribe =
-        Action::Subscribe { ticket: OPENING, topic: topic.clone(), since, variant: Variant::Raw };
+    let variant = Variant { language: Language::Raw, class };
+    let subscribe = Action::Subscribe { ticket: OPENING, topic: topic.clone(), since, variant };
     Ok((Session { topic }, subscribe))
 }
 
@@ -120,6 +123,7 @@ impl Session {
         &self,
         answer: Answer,
         namespaces: &Namespaces,
+        outbound: Option<Outbound<'_>>,
         frames: &mut Vec<u8>,
     ) -> Result<Opened, OpenError> {
         let (position, recovery) = match answer {
@@ -131,7 +135,9 @@ impl Session {
             }
         };
         // Offsets of other modes do not count messages.
-        let counted = namespaces.of(&self.topic).is_some_and(|n| n.mode == Mode::Stream);
+        let namespace = namespaces.of(&self.topic);
+        let counted = namespace.is_some_and(|n| n.mode == Mode::Stream);
+        let mut outbound = outbound.filter(|_| namespace.is_some_and(|n| n.compress));
         let mut position = position.filter(|_| counted);
         let mut written = 0;
         let recovered = match recovery {
@@ -144,7 +150,7 @@ impl Session {
                 }
                 written = missed.len();
                 for publication in &missed {
-                    variant::push_raw(frames, publication);
+                    variant::push_raw(frames, publication, outbound.as_mut());
                 }
                 Some(true)
             }
@@ -211,7 +217,7 @@ mod tests {
     }
 
     fn session(name: &str) -> Session {
-        open(topic(name), None, &namespaces()).unwrap().0
+        open(topic(name), None, None, &namespaces()).unwrap().0
     }
 
     fn headers(opened: &Opened) -> Vec<(&'static str, String)> {
@@ -220,21 +226,25 @@ mod tests {
 
     #[test]
     fn opening_subscribes() {
-        let (_, action) = open(topic("stream:a"), None, &namespaces()).unwrap();
+        let (_, action) =
+            open(topic("stream:a"), None, Some(Class::Narrow), &namespaces()).unwrap();
         let Action::Subscribe { ticket, topic, since, variant } = action else {
             panic!("{action:?}")
         };
         assert_eq!((ticket, topic.as_str()), (Ticket(0), "stream:a"));
-        assert_eq!((since, variant), (None, Variant::Raw));
+        let expected = Variant { language: Language::Raw, class: Some(Class::Narrow) };
+        assert_eq!((since, variant), (None, expected));
     }
 
     #[test]
     fn opening_needs_a_namespace_and_for_recovery_positions() {
-        let refused = |name, since| open(topic(name), since, &namespaces()).unwrap_err().status();
+        let refused =
+            |name, since| open(topic(name), since, None, &namespaces()).unwrap_err().status();
         assert_eq!(refused("nowhere:a", None), 404);
         assert_eq!(refused("latest:a", Some(position(1, "e"))), 400);
         assert_eq!(refused("live:a", Some(position(1, "e"))), 400);
-        let (_, action) = open(topic("stream:a"), Some(position(1, "e")), &namespaces()).unwrap();
+        let (_, action) =
+            open(topic("stream:a"), Some(position(1, "e")), None, &namespaces()).unwrap();
         assert!(
             matches!(action, Action::Subscribe { since: Some(since), .. } if since == position(1, "e"))
         );
@@ -260,13 +270,13 @@ mod tests {
         let mut frames = Vec::new();
         let answer =
             Answer::Subscribed { position: Some(position(8, "e1")), recovery: Recovery::NotAsked };
-        let opened = session("stream:a").opened(answer.clone(), &namespaces(), &mut frames);
+        let opened = session("stream:a").opened(answer.clone(), &namespaces(), None, &mut frames);
         assert_eq!(
             headers(&opened.unwrap()),
             [("Ringway-Epoch", "e1".to_owned()), ("Ringway-Offset", "8".to_owned())]
         );
         // Messages of `latest` topics may be skipped, so counting them would mislead.
-        let opened = session("latest:a").opened(answer, &namespaces(), &mut frames);
+        let opened = session("latest:a").opened(answer, &namespaces(), None, &mut frames);
         assert_eq!(headers(&opened.unwrap()), []);
         assert!(frames.is_empty());
     }
@@ -286,7 +296,7 @@ mod tests {
             ]),
         };
         let mut frames = Vec::new();
-        let opened = session("stream:a").opened(answer, &namespaces(), &mut frames).unwrap();
+        let opened = session("stream:a").opened(answer, &namespaces(), None, &mut frames).unwrap();
         assert_eq!(
             headers(&opened),
             [
@@ -302,7 +312,8 @@ mod tests {
     fn a_lost_position_is_told() {
         let answer =
             Answer::Subscribed { position: Some(position(8, "e1")), recovery: Recovery::Lost };
-        let opened = session("stream:a").opened(answer, &namespaces(), &mut Vec::new()).unwrap();
+        let opened =
+            session("stream:a").opened(answer, &namespaces(), None, &mut Vec::new()).unwrap();
         assert_eq!(opened.recovered, Some(false));
         assert_eq!(opened.position, Some(position(8, "e1")));
     }
@@ -320,7 +331,7 @@ mod tests {
         ];
         for (refusal, status) in cases {
             let answer = Answer::Refused(refusal);
-            let opened = session("stream:a").opened(answer, &namespaces(), &mut Vec::new());
+            let opened = session("stream:a").opened(answer, &namespaces(), None, &mut Vec::new());
             assert_eq!(opened.unwrap_err().status(), status, "{refusal:?}");
         }
     }

@@ -6,6 +6,8 @@ use std::mem;
 use simd_json::tape::Value;
 use simd_json::{Buffers, INPUT_PADDING, Tape};
 
+use super::variant::Compression;
+
 /// Deepest nesting of arrays and objects that is read.
 pub const DEPTH_MAX: usize = 32;
 
@@ -22,6 +24,8 @@ pub struct Scratch {
     tape: Tape<'static>,
     /// Replies that wait for the header of their frame.
     pub(super) replies: Vec<u8>,
+    /// Whether their frame may be compressed.
+    pub(super) compression: Compression,
 }
 
 impl Scratch {
@@ -52,6 +56,7 @@ impl Default for Scratch {
             buffers: Buffers::with_max_depth(0, DEPTH_MAX),
             tape: Tape(Vec::new()),
             replies: Vec::new(),
+            compression: Compression::Allowed,
         }
     }
 }

@@ -6,53 +6,158 @@ use super::cause::Protocol;
 use super::centrifuge::push::{self, Data};
 use super::json::Length;
 use super::scratch::Scratch;
+use crate::topic::home::FORMS_MAX;
 use crate::topic::publication::{Payload, Publication};
-use crate::ws::header::{Fin, Opcode, encode_frame, encode_header, server_header_len};
+use crate::ws::deflate::{Class, Codec, Outbound};
+use crate::ws::header::{
+    Fin, Opcode, Rsv, encode_compressed_frame, encode_frame, encode_header, server_header_len,
+};
 
-/// One encoded form.
+/// What is written into the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Variant {
-    /// The payload alone: a text or binary frame.
+pub enum Language {
+    /// The payload alone, as text or binary.
     Raw,
-    /// A Centrifugo JSON push in a text frame.
+    /// A Centrifugo JSON push, as text.
     Centrifuge,
 }
 
+impl Language {
+    const ALL: [Self; 2] = [Self::Raw, Self::Centrifuge];
+}
+
+/// One encoded form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// What is written.
+    pub language: Language,
+    /// How it is compressed, if it is worth it; `None`: never.
+    pub class: Option<Class>,
+}
+
 impl Variant {
+    /// The payload alone, not compressed.
+    pub const RAW: Self = Self { language: Language::Raw, class: None };
+
     /// Every variant, by its number.
-    pub const ALL: [Self; 2] = [Self::Raw, Self::Centrifuge];
+    pub const ALL: [Self; FORMS_MAX] = {
+        let [raw, centrifuge] = Language::ALL;
+        let (wide, narrow) = (Some(Class::Wide), Some(Class::Narrow));
+        [
+            Self { language: raw, class: None },
+            Self { language: raw, class: wide },
+            Self { language: raw, class: narrow },
+            Self { language: centrifuge, class: None },
+            Self { language: centrifuge, class: wide },
+            Self { language: centrifuge, class: narrow },
+        ]
+    };
 
     /// Whose clients are sent this form.
     pub const fn protocol(self) -> Protocol {
-        match self {
-            Self::Raw => Protocol::Raw,
-            Self::Centrifuge => Protocol::Centrifuge,
+        match self.language {
+            Language::Raw => Protocol::Raw,
+            Language::Centrifuge => Protocol::Centrifuge,
         }
     }
 
     /// The number under which homes count who wants this form.
     pub const fn form(self) -> u8 {
-        self as u8
+        let class = match self.class {
+            None => 0,
+            Some(Class::Wide) => 1,
+            Some(Class::Narrow) => 2,
+        };
+        self.language as u8 * 3 + class
     }
 }
 
-/// The whole frame that carries `publication` in the form `variant`.
+/// Whether publications of a topic may be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Where it is worth it.
+    Allowed,
+    /// Never: they hold secrets that their length must not tell.
+    Forbidden,
+}
+
+/// The whole frames that carry `publication`, in every form that is wanted.
 ///
-/// One allocation, of exactly the frame's length.
-pub fn encode(variant: Variant, publication: &Publication, scratch: &mut Scratch) -> Bytes {
-    match variant {
-        Variant::Raw => {
-            let payload = publication.payload.bytes();
+/// Forms that would hold the same bytes share them: what is not worth compressing is plain in every
+/// form, and what fits the smallest window is compressed once.
+pub fn encode_all(
+    publication: &Publication,
+    is_wanted: impl Fn(u8) -> bool,
+    compression: Compression,
+    codec: &mut Codec,
+    scratch: &mut Scratch,
+) -> [Option<Bytes>; FORMS_MAX] {
+    let mut forms: [Option<Bytes>; FORMS_MAX] = Default::default();
+    for language in Language::ALL {
+        let form = |class| usize::from(Variant { language, class }.form());
+        let is_wanted = |class| is_wanted(Variant { language, class }.form());
+        let (wide, narrow) = (Some(Class::Wide), Some(Class::Narrow));
+        if ![None, wide, narrow].into_iter().any(is_wanted) {
+            continue;
+        }
+        let plain = encode(language, publication, scratch);
+        let mut compress = |class: Class| match compression {
+            Compression::Allowed => compressed(&plain, class, codec),
+            Compression::Forbidden => plain.clone(),
+        };
+        let is_short = plain.len() <= 1 << Class::Narrow.bits();
+        if is_wanted(wide) {
+            forms[form(wide)] = Some(compress(Class::Wide));
+        }
+        if is_wanted(narrow) {
+            let shared = forms[form(wide)].clone().filter(|_| is_short);
+            forms[form(narrow)] = Some(shared.unwrap_or_else(|| compress(Class::Narrow)));
+        }
+        if is_wanted(None) {
+            forms[form(None)] = Some(plain);
+        }
+    }
+    forms
+}
+
+/// The compressed form of the frame `plain`, or the frame itself if too little would be gained.
+fn compressed(plain: &Bytes, class: Class, codec: &mut Codec) -> Bytes {
+    let header_len = match plain[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let opcode = if plain[0] & 0x0F == Opcode::Text as u8 { Opcode::Text } else { Opcode::Binary };
+    match codec.compress(&plain[header_len..], class.bits()) {
+        Some(payload) => {
             let mut out = Vec::with_capacity(server_header_len(payload.len()) + payload.len());
-            push_raw(&mut out, publication);
+            encode_compressed_frame(&mut out, opcode, payload);
             out.into()
         }
-        Variant::Centrifuge => {
+        None => plain.clone(),
+    }
+}
+
+/// Whether `frame`, one of [`encode_all`], is compressed.
+pub fn is_compressed(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|first| first & 0x40 != 0)
+}
+
+/// The plain frame that carries `publication`: one allocation, of exactly the frame's length.
+fn encode(language: Language, publication: &Publication, scratch: &mut Scratch) -> Bytes {
+    match language {
+        Language::Raw => {
+            let (opcode, payload) = content(publication);
+            let mut out = Vec::with_capacity(server_header_len(payload.len()) + payload.len());
+            encode_frame(&mut out, opcode, payload);
+            out.into()
+        }
+        Language::Centrifuge => {
             let data = Data::of(&publication.payload, scratch);
             let mut length = Length::default();
             push::write(&mut length, publication, data);
             let mut out = Vec::with_capacity(server_header_len(length.0) + length.0);
-            encode_header(Opcode::Text, Fin::Last, length.0, &mut out);
+            encode_header(Opcode::Text, Fin::Last, Rsv::NONE, length.0, &mut out);
             push::write(&mut out, publication, data);
             debug_assert_eq!(out.len(), server_header_len(length.0) + length.0);
             out.into()
@@ -60,13 +165,24 @@ pub fn encode(variant: Variant, publication: &Publication, scratch: &mut Scratch
     }
 }
 
-/// Appends the frame of [`Variant::Raw`].
-pub(super) fn push_raw(out: &mut Vec<u8>, publication: &Publication) {
-    let (opcode, payload) = match &publication.payload {
+/// Appends `publication` for one raw client.
+pub(super) fn push_raw(
+    out: &mut Vec<u8>,
+    publication: &Publication,
+    outbound: Option<&mut Outbound<'_>>,
+) {
+    let (opcode, payload) = content(publication);
+    match outbound {
+        Some(outbound) => outbound.encode_frame(out, opcode, payload),
+        None => encode_frame(out, opcode, payload),
+    }
+}
+
+fn content(publication: &Publication) -> (Opcode, &[u8]) {
+    match &publication.payload {
         Payload::Json(text) | Payload::Text(text) => (Opcode::Text, text),
         Payload::Binary(bytes) => (Opcode::Binary, bytes),
-    };
-    encode_frame(out, opcode, payload);
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +200,7 @@ mod tests {
 
     /// The payload of a frame with a header of `header` bytes.
     fn pushed(publication: &Publication, header: usize) -> String {
-        let frame = encode(Variant::Centrifuge, publication, &mut Scratch::default());
+        let frame = encode(Language::Centrifuge, publication, &mut Scratch::default());
         assert_eq!(frame[0], 0x81);
         String::from_utf8(frame[header..].to_vec()).unwrap()
     }
@@ -98,14 +214,14 @@ mod tests {
         ];
         for (payload, frame) in cases {
             let publication = publication("c", payload);
-            assert_eq!(encode(Variant::Raw, &publication, &mut Scratch::default()), frame);
+            assert_eq!(encode(Language::Raw, &publication, &mut Scratch::default()), frame);
         }
     }
 
     #[test]
     fn a_push_is_one_text_frame() {
         let publication = publication("c", Payload::Json("{\"a\":1}".into()));
-        let frame = encode(Variant::Centrifuge, &publication, &mut Scratch::default());
+        let frame = encode(Language::Centrifuge, &publication, &mut Scratch::default());
         assert_eq!(frame[..2], [0x81, 58]);
         assert_eq!(frame[2..], *br#"{"push":{"channel":"c","pub":{"data":{"a":1},"offset":8}}}"#);
     }
@@ -151,7 +267,7 @@ mod tests {
     #[test]
     fn long_pushes_have_long_headers() {
         let publication = publication("c", Payload::Binary(vec![0; 60_000].into()));
-        let frame = encode(Variant::Centrifuge, &publication, &mut Scratch::default());
+        let frame = encode(Language::Centrifuge, &publication, &mut Scratch::default());
         // 51 bytes around 80,000 of Base64 in quotes make 80,053: 0x1_38B5.
         assert_eq!(frame[..10], [0x81, 127, 0, 0, 0, 0, 0, 1, 0x38, 0xB5]);
         assert_eq!(frame.len(), 10 + 0x1_38B5);

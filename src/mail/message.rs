@@ -10,6 +10,8 @@ use crate::topic::name::TopicName;
 use crate::topic::namespace::Mode;
 use crate::topic::publication::{Position, Publication};
 
+use super::close::{Closes, Filter};
+
 /// Who asked, and where the answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
@@ -77,6 +79,13 @@ pub enum Request {
         code: u16,
         /// Close reason.
         reason: Arc<str>,
+    },
+    /// Tell of the last closes. Answered by [`Reply::Closes`].
+    Closes {
+        /// Who.
+        asker: Asker,
+        /// Which.
+        filter: Filter,
     },
     /// Show that you still turn. Answered by [`Reply::Pong`].
     Ping {
@@ -149,6 +158,8 @@ pub enum Reply {
     Census(Vec<(TopicName, u64)>),
     /// How many connections were told to go.
     Disconnected(usize),
+    /// The last closes of one shard.
+    Closes(Closes),
     /// The thread still turns.
     Pong,
     /// Not done.

@@ -1,4 +1,5 @@
 //! Every message that crosses threads, and the lanes it crosses on.
 
+pub mod close;
 pub mod message;
 pub mod post;

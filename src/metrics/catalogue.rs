@@ -119,6 +119,24 @@ catalogue! {
             "Wake-ups received from other threads."
         LanesFull "lanes_full_total" Count []
             "Messages to another thread that had to wait because its lane was full."
+        DeflateMessagesReceived "deflate_messages_received_total" Count []
+            "Compressed messages received whole and inflated."
+        DeflateBytesReceived "deflate_bytes_received_total" Bytes []
+            "Payload bytes of compressed messages as clients sent them."
+        DeflateBytesInflated "deflate_bytes_inflated_total" Bytes []
+            "Payload bytes of these messages after inflation."
+        DeflateMessagesSent "deflate_messages_sent_total" Count []
+            "Compressed messages queued for clients; a shared one counts for each of them."
+        DeflateMessagesCompressed "deflate_messages_compressed_total" Count []
+            "Messages that were compressed, each once, however many clients share it."
+        DeflateBytesPlain "deflate_bytes_plain_total" Bytes []
+            "Payload bytes of these messages before."
+        DeflateBytesCompressed "deflate_bytes_compressed_total" Bytes []
+            "Payload bytes of these messages afterwards."
+        DeflateSkippedShort "deflate_skipped_short_total" Count []
+            "Messages that were left plain because they are shorter than deflate.bytes_min."
+        DeflateSkippedGain "deflate_skipped_gain_total" Count []
+            "Messages that were left plain because compression saved less than a twentieth, or because the window of their client is too small for them."
         Panics "panics_total" Count []
             "Faults of ours that were caught; each closed its connection with code 1011."
     }
@@ -139,6 +157,10 @@ catalogue! {
             "Bytes queued for clients; a frame that several wait for counts for each of them."
         Backlogs "backlogs" Count []
             "Connections whose socket is full and that have output waiting."
+        DeflateContexts "deflate_contexts" Count []
+            "Clients that may refer to what they said in earlier messages."
+        DeflateMemoryBytes "deflate_memory_bytes" Bytes []
+            "Memory of compression: what the clients of a shard share, and the contexts of those who keep one."
         BuffersFree "buffers_free" Count []
             "Receive buffers that are free."
     }

@@ -3,6 +3,8 @@
 //! Each is played on the kernel with every optional feature, with none, with tiny queues and pools
 //! (so that everything overflows), on the gentle twin, and on the harsh twin with many seeds.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::sim::Tail;
@@ -78,6 +80,7 @@ scenarios! {
     wakes_arrive_and_coalesce
     accepting_is_cancelled_and_armed_again
     the_peer_is_known
+    what_was_exchanged_is_known
 }
 
 fn text(len: usize) -> Vec<u8> {
@@ -268,6 +271,7 @@ fn fin_and_reset_are_told_apart<K: Kernel>(mut stage: Stage<K>) {
 
 fn a_send_to_a_reset_connection_fails<K: Kernel>(mut stage: Stage<K>) {
     let Line { socket, client, .. } = stage.line();
+    let address = client.address();
     client.reset();
     let errno = (0..1000).find_map(|_| {
         let short = stage.send(vec![(socket, b"to nobody")]);
@@ -275,7 +279,8 @@ fn a_send_to_a_reset_connection_fails<K: Kernel>(mut stage: Stage<K>) {
     });
     // connection reset, then broken pipe: whichever operation comes first gets the former
     assert!(matches!(errno, Some(Errno(libc::ECONNRESET | libc::EPIPE))), "{errno:?}");
-    assert_eq!(stage.kernel.ring().peer(socket), None);
+    assert_eq!(stage.kernel.ring().peer(socket), Some(address), "who it was");
+    assert!(stage.kernel.ring().tcp_info(socket).is_some(), "and how it was");
 }
 
 fn a_close_with_nothing_in_flight<K: Kernel>(mut stage: Stage<K>) {
@@ -391,4 +396,25 @@ fn accepting_is_cancelled_and_armed_again<K: Kernel>(mut stage: Stage<K>) {
 fn the_peer_is_known<K: Kernel>(mut stage: Stage<K>) {
     let line = stage.line();
     assert_eq!(stage.kernel.ring().peer(line.socket), Some(line.client.address()));
+}
+
+fn what_was_exchanged_is_known<K: Kernel>(mut stage: Stage<K>) {
+    let mut line = stage.line();
+    stage.receive(&line);
+    assert_eq!(stage.exchanged(&mut line, &text(700)), text(700));
+    let mut got = Vec::new();
+    stage.send_rest(&mut line, &text(300), &mut got);
+    let missing = 300 - got.len();
+    stage.read(&mut line, missing);
+    // The peer's kernel may take its time to acknowledge.
+    let mut info = stage.kernel.ring().tcp_info(line.socket).unwrap();
+    for _ in 0..100 {
+        if info.acked_bytes < 300 {
+            stage.settle();
+            info = stage.kernel.ring().tcp_info(line.socket).unwrap();
+        }
+    }
+    assert_eq!((info.received_bytes, info.acked_bytes), (700, 300));
+    assert_eq!((info.not_sent_bytes, info.retransmitted_segments, info.lost_segments), (0, 0, 0));
+    assert!(info.rtt < Duration::from_secs(1) && info.window_closed < Duration::from_secs(1));
 }

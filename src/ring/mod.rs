@@ -9,7 +9,7 @@
 //! [`Completion::Closed`], always the last completion that carries its token.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -47,6 +47,33 @@ pub struct Socket(pub(in crate::ring) i32);
 /// A Linux error number, positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
+
+/// What the kernel knows about a TCP connection (`struct tcp_info`).
+///
+/// A reset empties the queues, and with them the counts of what waits in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// How much it varies.
+    pub rtt_variance: Duration,
+    /// Segments sent again, over the whole life.
+    pub retransmitted_segments: u32,
+    /// Segments under way that count as lost.
+    pub lost_segments: u32,
+    /// Segments under way.
+    pub unacked_segments: u32,
+    /// Bytes that wait in the kernel for their first sending.
+    pub not_sent_bytes: u32,
+    /// Bytes that the peer's kernel has acknowledged.
+    pub acked_bytes: u64,
+    /// Bytes that have come from the peer.
+    pub received_bytes: u64,
+    /// Time since the last of them came.
+    pub last_received: Duration,
+    /// For how long, in all, the peer has left no room for what was to be sent.
+    pub window_closed: Duration,
+}
 
 /// Received bytes that lie in a buffer of the ring until [`Ring::release`].
 ///
@@ -212,8 +239,12 @@ pub trait Ring {
     /// name a new connection even before `Closed`.
     fn close(&mut self, socket: Socket, token: Token, farewell: Farewell);
 
-    /// The peer's address, `None` when it is gone.
+    /// The peer's address, also after it has gone; `None` when the kernel has forgotten it.
     fn peer(&self, socket: Socket) -> Option<SocketAddr>;
+
+    /// What the kernel knows about the connection, also after it has failed; `None` when it tells
+    /// nothing.
+    fn tcp_info(&self, socket: Socket) -> Option<TcpInfo>;
 
     /// Makes thread `node` (shards first, then control) see [`Completion::Woken`].
     fn wake(&mut self, node: usize);

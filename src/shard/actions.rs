@@ -2,6 +2,7 @@
 
 use crate::dialect::variant::Variant;
 use crate::dialect::{Action, Answer, Refusal, Ticket};
+use crate::mail::close::Event;
 use crate::mail::message::{Asker, Request};
 use crate::metrics::catalogue::Counter;
 use crate::ring::{Ring, Token};
@@ -12,12 +13,25 @@ use crate::topic::subscribers::{Membership, MembershipState};
 
 use super::Shard;
 
+/// What an action is in a connection's history.
+fn event(action: &Action) -> Option<Event> {
+    match action {
+        Action::Subscribe { .. } => Some(Event::Subscribe),
+        Action::Unsubscribe { .. } => Some(Event::Unsubscribe),
+        Action::Publish { .. } => Some(Event::Publish),
+        Action::History { .. } | Action::Close(_) => None,
+    }
+}
+
 impl<R: Ring> Shard<R> {
     /// Carries out the actions that slot `index` has asked for in the last call.
     pub(super) fn act(&mut self, index: u32) {
         let Some(token) = self.slots.token(index) else { return };
         let mut actions = std::mem::take(&mut self.desk.actions);
         for action in actions.drain(..) {
+            if let Some(event) = event(&action) {
+                self.note(index, event);
+            }
             match action {
                 Action::Subscribe { ticket, topic, since, variant } => {
                     self.subscribe(token, ticket, &topic, since, variant);
@@ -113,6 +127,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn leave_topics(&mut self, index: u32) {
         let Some(slot) = self.slots.at_mut(index) else { return };
         let memberships = std::mem::take(&mut slot.memberships);
+        self.closes.note_topics(index, memberships.as_slice().len());
         for &membership in memberships.as_slice() {
             self.drop_membership(membership);
         }

@@ -3,10 +3,10 @@
 //! The order is that of what a refusal costs: the address, the limits on connections, handshakes
 //! under way; then `conn` reads the request, and looks at it only where there is room.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::conn::connection::{Connection, Room};
-use crate::conn::guest::{Guest, Lack, Unheard};
+use crate::conn::connection::Connection;
+use crate::conn::guest::{Guest, Lack, Room, Unheard};
 use crate::conn::outbox::Outbox;
 use crate::dialect::cause::Cause;
 use crate::ring::{Ring, Socket};
@@ -50,6 +50,7 @@ impl<R: Ring> Shard<R> {
             memberships: Memberships::default(),
             guest,
             socket,
+            story: self.closes.story(self.now),
             scheduled: 0,
             reading: if unheard.is_some() { Reading::Ended } else { Reading::Armed },
             flags: Flags { turned_away, ..Flags::default() },
@@ -146,6 +147,12 @@ impl<R: Ring> Shard<R> {
         }
         self.give_back(listener);
     }
+}
+
+/// Who is behind a connection from `peer`: of whoever is behind a proxy no port is known.
+pub(super) fn client_address(slot: &Slot, peer: Option<SocketAddr>) -> Option<SocketAddr> {
+    let Some(client) = slot.guest.as_ref().map(|guest| guest.address()) else { return peer };
+    peer.filter(|peer| peer.ip().to_canonical() == client).or(Some(SocketAddr::from((client, 0))))
 }
 
 #[cfg(test)]

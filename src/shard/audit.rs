@@ -1,5 +1,6 @@
 //! A shard's books, added up from the slots and compared with what is kept beside them.
 
+use crate::mail::close::Book;
 use crate::metrics::catalogue::Gauge;
 use crate::ring::Ring;
 use crate::topic::subscribers::MembershipState;
@@ -34,6 +35,12 @@ pub struct Audit {
     pub sends: usize,
     /// Requests that wait for room in a lane.
     pub outgoing: usize,
+    /// Connections that are ending, and have lost topics or output by that.
+    pub estates: usize,
+    /// Ends that were seen, written down and held, by kind.
+    pub books: [Book; 3],
+    /// Clients that keep a context of compression.
+    pub deflate_contexts: usize,
     /// What is wrong; empty unless there is a bug.
     pub faults: Vec<String>,
 }
@@ -49,6 +56,8 @@ impl<R: Ring> Shard<R> {
             sends: self.flush.len(),
             newcomers: self.newcomers.len(),
             outgoing: self.outgoing.iter().map(std::collections::VecDeque::len).sum(),
+            estates: self.closes.estates(),
+            books: self.closes.books(),
             ..Audit::default()
         };
         for (index, slot) in self.slots.iter() {
@@ -62,6 +71,7 @@ impl<R: Ring> Shard<R> {
             ("subscribers", self.topics.subscribers(), audit.joined),
             ("expected subscribers", self.topics.expected(), audit.pending),
             ("leases", self.ring.leases_out(), 0),
+            ("contexts", self.desk.codec.contexts(), audit.deflate_contexts),
         ] {
             if counted != found {
                 audit.faults.push(format!("{name}: {counted} counted, {found} found"));
@@ -75,6 +85,9 @@ impl<R: Ring> Shard<R> {
                 audit.faults.push(format!("{gauge:?}: {counted} counted, {found} found"));
             }
         }
+        if audit.estates > audit.connections {
+            audit.faults.push(format!("{} estates of nobody", audit.estates));
+        }
         audit
     }
 
@@ -84,6 +97,7 @@ impl<R: Ring> Shard<R> {
         audit.turned_away += usize::from(slot.flags.turned_away);
         audit.outbox_bytes += slot.outbox.bytes();
         audit.backlogs += usize::from(slot.outbox.is_backlogged());
+        audit.deflate_contexts += usize::from(slot.conn.keeps_context());
         for membership in slot.memberships.as_slice() {
             match membership.state {
                 MembershipState::Pending(_) => audit.pending += 1,

@@ -75,7 +75,10 @@ impl<R: Ring> Shard<R> {
         if end > start {
             self.push(index, Piece::Turn(arena_range(start, end)), &tally);
         }
-        let protocol = self.slots.at_mut(index).and_then(|slot| slot.conn.protocol());
+        let protocol = self.slots.at_mut(index).and_then(|slot| {
+            slot.story.note(&tally);
+            slot.conn.protocol()
+        });
         self.count(&tally, protocol);
         if !self.desk.actions.is_empty() {
             self.act(index);

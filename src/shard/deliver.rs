@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::conn::outbox::{Conflated, Piece, Pushed};
-use crate::dialect::variant::Variant;
+use crate::dialect::variant::{self, Variant};
 use crate::dialect::{Answer, Recovery, Refusal, Ticket};
 use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply};
 use crate::metrics::Writer;
@@ -92,6 +92,9 @@ impl<R: Ring> Shard<R> {
             let Some(bytes) = &encoded.forms[form] else { continue };
             let members = self.topics.members(id, form);
             let frame: Rc<Bytes> = Rc::new(bytes.clone());
+            if variant::is_compressed(bytes) {
+                self.desk.codec.note_shared(members.len());
+            }
             longest = longest.max(bytes.len());
             walked += members.len();
             let settings = &self.desk.settings.outbox;
@@ -137,7 +140,7 @@ impl<R: Ring> Shard<R> {
                 self.answer(to, Answer::History { publications, position: Some(position) });
             }
             Reply::Refused { topic, why } => self.refused_by_hub(to, &topic, why),
-            Reply::Census(_) | Reply::Disconnected(_) | Reply::Pong => {
+            Reply::Census(_) | Reply::Disconnected(_) | Reply::Closes(_) | Reply::Pong => {
                 debug_assert!(false, "only the control thread asks that");
             }
         }

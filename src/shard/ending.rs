@@ -2,6 +2,7 @@
 
 use crate::conn::connection::{Leave, Stage};
 use crate::dialect::cause::Cause;
+use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::metrics::close_code::CloseCodeLabel;
 use crate::ring::{Errno, Ring, Token};
@@ -14,6 +15,8 @@ impl<R: Ring> Shard<R> {
     pub(super) fn give_up_slow(&mut self, index: u32, cause: Cause) {
         let Some(slot) = self.slots.at_mut(index) else { return };
         let dropped = slot.outbox.drop_queued();
+        slot.story.history.note(Event::OutputDropped);
+        self.closes.note_unsent(index, dropped);
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
         if slot.conn.stage() == Stage::Talking {
             self.numbers.count(Counter::OutboxOverflows, 1);
@@ -59,10 +62,12 @@ impl<R: Ring> Shard<R> {
         if slot.outbox.is_backlogged() {
             self.numbers.lower(Gauge::Backlogs, 1);
         }
-        let dropped = slot.outbox.clear();
+        let (dropped, socket) = (slot.outbox.clear(), slot.socket);
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
         slot.flags.closing = true;
-        self.ring.close(slot.socket, token, farewell(leave));
+        self.closes.note_unsent(index, dropped);
+        self.record_close(index);
+        self.ring.close(socket, token, farewell(leave));
     }
 
     /// Looks again at connections that waited for the flush.

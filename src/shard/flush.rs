@@ -1,6 +1,7 @@
 //! The end of a turn: one send for each connection with output.
 
 use crate::conn::outbox::Piece;
+use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, Errno, Ring, Sends, Socket, Token};
 
@@ -100,7 +101,9 @@ impl<R: Ring> Shard<R> {
         self.flush.bytes -= unsent;
         let Some(slot) = self.slots.get_mut(token) else { return };
         if let Some(errno) = errno.filter(|errno| *errno != FULL) {
+            slot.story.history.note(Event::Failed);
             let dropped = slot.outbox.clear();
+            self.closes.note_unsent(token.slot, dropped + unsent);
             self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
             let cause = transport_cause(errno);
             self.call(token.slot, |conn, _| conn.handle_failure(cause));
@@ -110,6 +113,7 @@ impl<R: Ring> Shard<R> {
         let rest = slot.outbox.refused(piece, sent, &self.desk.arena, settings, self.now);
         self.numbers.raise(Gauge::OutboxBytes, to_u64(unsent));
         self.numbers.raise(Gauge::Backlogs, 1);
+        slot.story.history.note(Event::BacklogBegan);
         self.ring.send_owned(slot.socket, token, rest);
         self.schedule(token.slot);
     }

@@ -2,22 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::dialect::cause::Farewell;
 use crate::dialect::client_id::ClientId;
-use crate::dialect::scratch::Scratch;
-use crate::dialect::variant::{self, Variant};
+use crate::dialect::variant::{self, Compression};
 use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request};
 use crate::metrics::catalogue::Counter;
 use crate::ring::Ring;
 use crate::topic::history::HistoryQuery;
-use crate::topic::home::{Draft, FORMS_MAX, HomeError, Interest};
+use crate::topic::home::{Draft, HomeError};
 use crate::topic::name::TopicName;
-use crate::topic::namespace::Mode;
-use crate::topic::publication::{Position, Publication};
+use crate::topic::publication::Position;
 
-use super::Shard;
+use super::{Desk, Shard};
 
 /// Requests that one turn takes from one lane.
 const REQUESTS_MAX: usize = 256;
@@ -61,6 +57,7 @@ impl<R: Ring> Shard<R> {
             Request::Subscribe { asker, .. }
             | Request::History { asker, .. }
             | Request::Census { asker }
+            | Request::Closes { asker, .. }
             | Request::Ping { asker }
             | Request::Disconnect { asker, .. } => has_room(asker.node),
             Request::Release { .. } | Request::Drain { .. } | Request::Stop => true,
@@ -91,6 +88,10 @@ impl<R: Ring> Shard<R> {
             Request::Disconnect { asker, client, code, reason } => {
                 let count = self.disconnect(&client, code, &reason);
                 let reply = Reply::Disconnected(count);
+                self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
+            }
+            Request::Closes { asker, filter } => {
+                let reply = Reply::Closes(self.closes.find(&filter));
                 self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
             }
             Request::Ping { asker } => {
@@ -142,11 +143,11 @@ impl<R: Ring> Shard<R> {
         let published = match conn.namespaces.of(&topic) {
             Some(namespace) => {
                 let publication = self.homes.publish(draft, namespace, self.now);
-                publication.map(|publication| (publication, namespace.mode)).map_err(refused)
+                publication.map(|publication| (publication, namespace)).map_err(refused)
             }
             None => Err(Refused::UnknownNamespace),
         };
-        let (publication, mode) = match published {
+        let (publication, namespace) = match published {
             Ok(published) => published,
             Err(why) => {
                 if let Some(asker) = asker {
@@ -160,7 +161,12 @@ impl<R: Ring> Shard<R> {
         let mut ack = asker.map(|asker| (asker, position));
         let interests = self.homes.interests(&topic);
         if !interests.is_empty() {
-            let encoded = Arc::new(encode(&publication, mode, interests, &mut self.desk.scratch));
+            let compression =
+                if namespace.compress { Compression::Allowed } else { Compression::Forbidden };
+            let is_wanted = |form| interests.iter().any(|i| i.grants[usize::from(form)] > 0);
+            let Desk { codec, scratch, .. } = &mut self.desk;
+            let forms = variant::encode_all(&publication, is_wanted, compression, codec, scratch);
+            let encoded = Arc::new(Encoded { topic, mode: namespace.mode, forms });
             for interest in interests {
                 let ack = ack.take_if(|(asker, _)| asker.node == interest.node);
                 let encoded = Arc::clone(&encoded);
@@ -187,23 +193,6 @@ impl<R: Ring> Shard<R> {
         }
         count
     }
-}
-
-/// A publication in every form that somebody wants.
-fn encode(
-    publication: &Publication,
-    mode: Mode,
-    interests: &[Interest],
-    scratch: &mut Scratch,
-) -> Encoded {
-    let mut forms: [Option<Bytes>; FORMS_MAX] = Default::default();
-    for variant in Variant::ALL {
-        let form = usize::from(variant.form());
-        if interests.iter().any(|interest| interest.grants[form] > 0) {
-            forms[form] = Some(variant::encode(variant, publication, scratch));
-        }
-    }
-    Encoded { topic: publication.topic.clone(), mode, forms }
 }
 
 fn refused(error: HomeError) -> Refused {

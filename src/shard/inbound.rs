@@ -1,6 +1,7 @@
 //! What the ring reports.
 
 use crate::conn::connection::{Connection, Stage};
+use crate::mail::close::Event;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, End, Errno, Ring, Token};
 
@@ -60,10 +61,12 @@ impl<R: Ring> Shard<R> {
         }
         match end {
             End::Fin => {
+                slot.story.history.note(Event::FinReceived);
                 slot.reading = Reading::Ended;
                 self.call(token.slot, |conn, _| conn.handle_fin());
             }
             End::Failed(errno) => {
+                slot.story.history.note(Event::Failed);
                 slot.reading = Reading::Ended;
                 let cause = transport_cause(errno);
                 self.call(token.slot, |conn, _| conn.handle_failure(cause));
@@ -99,6 +102,7 @@ impl<R: Ring> Shard<R> {
         let sent = match result {
             Ok(sent) => sent,
             Err(errno) => {
+                slot.story.history.note(Event::Failed);
                 let cause = transport_cause(errno);
                 self.call(token.slot, |conn, _| conn.handle_failure(cause));
                 return;
@@ -108,12 +112,14 @@ impl<R: Ring> Shard<R> {
             // What is owed goes out in front of what is queued.
             self.call(token.slot, Connection::unblocked);
         }
-        let Some(slot) = self.slots.get_mut(token) else { return };
+        let slot = self.slots.get_mut(token).filter(|slot| !slot.flags.closing);
+        let Some(slot) = slot else { return };
         let next = slot.outbox.progressed(sent, &self.desk.settings.outbox, self.now);
         self.numbers.count(Counter::BytesSent, to_u64(sent));
         self.numbers.lower(Gauge::OutboxBytes, to_u64(sent));
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
+            slot.story.history.note(Event::BacklogEnded);
             if slot.conn.stage() != Stage::Talking {
                 self.see_off(token.slot);
             }

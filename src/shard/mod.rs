@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::auth::crowd::Seats;
 use crate::conn::connection::Leave;
 use crate::conn::guest::Guest;
-use crate::conn::{self, Tally};
+use crate::conn::{self, Codec, Tally};
 use crate::dialect::scratch::Scratch;
 use crate::dialect::{Action, Answer, Ticket};
 use crate::mail::message::Request;
@@ -26,6 +26,7 @@ mod actions;
 mod admission;
 pub mod audit;
 mod call;
+mod closes;
 mod deliver;
 mod drain;
 mod ending;
@@ -37,6 +38,7 @@ mod numbers;
 mod slots;
 mod wheel;
 
+use closes::Registry;
 use drain::Life;
 use flush::Flush;
 use labels::Labels;
@@ -60,6 +62,10 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// Topics at home on this shard.
     pub topics_max: usize,
+    /// Ended connections of each kind that are remembered.
+    pub closes_kept: usize,
+    /// Clients of this shard that may keep their context of compression.
+    pub deflate_contexts_max: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
     /// Settings of connections.
@@ -91,6 +97,7 @@ pub struct Shard<R: Ring> {
     wheel: Wheel,
     topics: Topics,
     homes: Homes,
+    closes: Registry,
     desk: Desk,
     flush: Flush,
     /// Slots with output, in the order in which they got it.
@@ -123,6 +130,7 @@ struct Desk {
     actions: Vec<Action>,
     tally: Tally,
     scratch: Scratch,
+    codec: Codec,
     random: fastrand::Rng,
     settings: Arc<conn::Settings>,
 }
@@ -172,12 +180,14 @@ impl<R: Ring> Shard<R> {
             wheel: Wheel::new(now),
             topics: Topics::default(),
             homes: Homes::new(nonce, settings.topics_max),
+            closes: Registry::new(settings.closes_kept, now),
             desk: Desk {
                 now,
                 arena: Vec::new(),
                 actions: Vec::new(),
                 tally: Tally::default(),
                 scratch: Scratch::default(),
+                codec: Codec::new(settings.conn.deflate, settings.deflate_contexts_max),
                 random,
                 settings: Arc::clone(&settings.conn),
             },
@@ -330,6 +340,7 @@ impl<R: Ring> Shard<R> {
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));
         self.numbers.set(Gauge::HistoryPublications, to_u64(self.homes.history_len()));
+        self.publish_deflate_stats();
         self.publish_ring_stats();
     }
 }
@@ -346,6 +357,7 @@ impl Desk {
             actions: &mut self.actions,
             tally: &mut self.tally,
             scratch: &mut self.scratch,
+            codec: &mut self.codec,
             settings: &self.settings,
             random: &mut self.random,
             guest,

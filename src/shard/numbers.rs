@@ -52,6 +52,31 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// Hands the numbers of compression on.
+    pub(super) fn publish_deflate_stats(&self) {
+        let codec = &self.desk.codec;
+        if !codec.is_enabled() {
+            return;
+        }
+        let numbers = &self.numbers;
+        let done = codec.numbers();
+        for (counter, value) in [
+            (Counter::DeflateMessagesReceived, done.inflated),
+            (Counter::DeflateBytesReceived, done.inflated_from),
+            (Counter::DeflateBytesInflated, done.inflated_to),
+            (Counter::DeflateMessagesSent, done.sent),
+            (Counter::DeflateMessagesCompressed, done.compressed),
+            (Counter::DeflateBytesPlain, done.compressed_from),
+            (Counter::DeflateBytesCompressed, done.compressed_to),
+            (Counter::DeflateSkippedShort, done.skipped_short),
+            (Counter::DeflateSkippedGain, done.skipped_gain),
+        ] {
+            numbers.absolute(counter, value);
+        }
+        numbers.set(Gauge::DeflateContexts, to_u64(codec.contexts()));
+        numbers.set(Gauge::DeflateMemoryBytes, to_u64(codec.heap_bytes()));
+    }
+
     /// Hands the ring's numbers on.
     pub(super) fn publish_ring_stats(&mut self) {
         let Stats {

@@ -9,6 +9,7 @@ use crate::dialect::cause::Cause;
 use crate::ring::{Socket, Token};
 use crate::topic::subscribers::Memberships;
 
+use super::closes::Story;
 use super::wheel::Tick;
 
 /// Slots that are allocated together.
@@ -38,6 +39,7 @@ pub(super) struct Slot {
     /// Who it comes from, where somebody has to know.
     pub(super) guest: Option<Box<Guest>>,
     pub(super) socket: Socket,
+    pub(super) story: Story,
     /// Where it stands in the wheel; 0: nowhere.
     pub(super) scheduled: Tick,
     pub(super) reading: Reading,
@@ -161,6 +163,7 @@ mod tests {
     use hashbrown::HashMap;
     use proptest::prelude::*;
 
+    use super::super::closes::Registry;
     use super::*;
     use crate::conn::connection::Room;
     use crate::dialect::cause::Cause;
@@ -205,6 +208,7 @@ mod tests {
             memberships: Memberships::default(),
             guest: None,
             socket,
+            story: Registry::new(0, now).story(now),
             scheduled: 0,
             reading: Reading::Armed,
             flags: Flags::default(),
@@ -213,7 +217,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Place>() <= 232, "{}", size_of::<Place>());
+        assert!(size_of::<Place>() <= 248, "{}", size_of::<Place>());
     }
 
     #[test]

@@ -15,8 +15,9 @@ use super::name::TopicName;
 use super::namespace::{Mode, Namespace};
 use super::publication::{Epoch, Payload, Position, Publication, Publisher};
 
-/// Most forms in which a publication can be encoded.
-pub const FORMS_MAX: usize = 4;
+/// Most forms in which a publication can be encoded: for two languages plain and in two classes of
+/// compression.
+pub const FORMS_MAX: usize = 6;
 
 /// How many subscribers a thread has for a topic, by the form they want.
 #[derive(Clone, Copy, Debug)]
@@ -446,6 +447,7 @@ mod tests {
             history_bytes_max: 12,
             recovery: true,
             publish: PublishRight::Allow,
+            compress: true,
         }
     }
 
@@ -604,7 +606,7 @@ mod tests {
         homes.release(&name, (1, 0), now);
         let interests = homes.interests(&name);
         assert_eq!((interests.len(), interests[0].node), (1, 1));
-        assert_eq!(interests[0].grants, [1, 0, 0, 0]);
+        assert_eq!(interests[0].grants, [1, 0, 0, 0, 0, 0]);
         assert_eq!(homes.census().map(|(_, n)| n).collect::<Vec<_>>(), [1]);
         homes.release(&name, (1, 0), now);
         assert!(homes.interests(&name).is_empty());

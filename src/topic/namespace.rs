@@ -46,6 +46,8 @@ pub struct Namespace {
     pub recovery: bool,
     /// Which clients may publish.
     pub publish: PublishRight,
+    /// Whether its publications may be compressed.
+    pub compress: bool,
 }
 
 /// All namespaces by name.

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
+use super::deflate::negotiate::Agreement;
 use super::offers::{are_extensions, are_subprotocols, list_items};
 use crate::http1::error::HeadError;
 use crate::http1::request::RequestHead;
@@ -175,6 +176,11 @@ impl<'h> Upgrade<'h> {
             .filter_map(|token| std::str::from_utf8(token).ok())
     }
 
+    /// The values of all `Sec-WebSocket-Extensions` headers, each a well-formed list.
+    pub fn extensions(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
+        self.head.headers("Sec-WebSocket-Extensions")
+    }
+
     /// The values of all `Origin` headers; a browser sends exactly one.
     pub fn origins(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
         self.head.headers("Origin")
@@ -183,7 +189,7 @@ impl<'h> Upgrade<'h> {
 
 /// Checks everything RFC 6455 demands of a request. Path, Origin and credentials are the caller's.
 ///
-/// Extensions are checked for their form and declined: the response names none.
+/// Extensions are checked for their form only.
 ///
 /// Errors: [`Refusal`].
 /// Source: RFC 6455 §4.2.1, §4.4, §11.3.
@@ -216,13 +222,14 @@ pub fn check<'h>(head: &'h RequestHead<'h>) -> Result<Upgrade<'h>, Refusal> {
 
 /// Appends the response that opens the WebSocket.
 ///
-/// `subprotocol` must be one of those offered. Control characters in `extra_headers` are
+/// `subprotocol` and `extension` must be among those offered. Control characters in `extra_headers` are
 /// written as `?`.
 /// Source: RFC 6455 §4.2.2 (5).
 pub fn accept_response(
     out: &mut Vec<u8>,
     accept_key: &AcceptKey,
     subprotocol: Option<&str>,
+    extension: Option<&Agreement>,
     extra_headers: &[(&str, &str)],
 ) {
     let mut response = Response::new(out, Status::SwitchingProtocols)
@@ -231,6 +238,9 @@ pub fn accept_response(
         .header("Sec-WebSocket-Accept", accept_key.as_bytes());
     if let Some(subprotocol) = subprotocol {
         response = response.header("Sec-WebSocket-Protocol", subprotocol);
+    }
+    if let Some(agreement) = extension {
+        response = response.header("Sec-WebSocket-Extensions", agreement.to_string());
     }
     for (name, value) in extra_headers {
         response = response.header(name, value);
@@ -286,7 +296,7 @@ mod tests {
         assert_eq!(upgrade.origins().collect::<Vec<_>>(), [b"http://example.com"]);
 
         let mut out = Vec::new();
-        accept_response(&mut out, upgrade.accept_key(), Some("chat"), &[("X-A", "b\r\nc")]);
+        accept_response(&mut out, upgrade.accept_key(), Some("chat"), None, &[("X-A", "b\r\nc")]);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

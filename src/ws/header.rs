@@ -65,6 +65,11 @@ impl Rsv {
     pub const RSV1: Self = Self(0x40);
     const ALL: u8 = 0x70;
 
+    /// Whether no bit is set.
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     const fn is_subset_of(self, other: Self) -> bool {
         self.0 & !other.0 == 0
     }
@@ -161,8 +166,9 @@ pub const fn server_header_len(payload_len: usize) -> usize {
 /// Appends a header as a server sends it: without a mask, the length in the fewest bytes.
 ///
 /// Source: RFC 6455 §5.1, §5.2.
-pub fn encode_header(opcode: Opcode, fin: Fin, payload_len: usize, out: &mut Vec<u8>) {
+pub fn encode_header(opcode: Opcode, fin: Fin, rsv: Rsv, payload_len: usize, out: &mut Vec<u8>) {
     if opcode.is_control() {
+        assert!(rsv.is_none());
         assert!(payload_len <= CONTROL_BYTES_MAX);
         assert!(fin == Fin::Last);
     }
@@ -170,7 +176,7 @@ pub fn encode_header(opcode: Opcode, fin: Fin, payload_len: usize, out: &mut Vec
         Fin::More => 0,
         Fin::Last => 0x80,
     };
-    out.push(fin_bit | opcode as u8);
+    out.push(fin_bit | rsv.0 | opcode as u8);
     match (u8::try_from(payload_len), u16::try_from(payload_len)) {
         (Ok(len), _) if len < 126 => out.push(len),
         (_, Ok(len)) => {
@@ -186,7 +192,15 @@ pub fn encode_header(opcode: Opcode, fin: Fin, payload_len: usize, out: &mut Vec
 
 /// Appends `payload` as one unfragmented frame.
 pub fn encode_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
-    encode_header(opcode, Fin::Last, payload.len(), out);
+    encode_header(opcode, Fin::Last, Rsv::NONE, payload.len(), out);
+    out.extend_from_slice(payload);
+}
+
+/// Appends `payload`, the compressed form of a message, as one unfragmented frame.
+///
+/// Source: RFC 7692 §6.
+pub fn encode_compressed_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    encode_header(opcode, Fin::Last, Rsv::RSV1, payload.len(), out);
     out.extend_from_slice(payload);
 }
 
@@ -263,7 +277,7 @@ mod tests {
     fn headers_are_written_unmasked_in_the_fewest_bytes() {
         let encode = |opcode, fin, len| {
             let mut out = Vec::new();
-            encode_header(opcode, fin, len, &mut out);
+            encode_header(opcode, fin, Rsv::NONE, len, &mut out);
             out
         };
         // RFC 6455 §5.7
@@ -278,5 +292,8 @@ mod tests {
         let mut out = Vec::new();
         encode_frame(&mut out, Opcode::Ping, b"Hello");
         assert_eq!(out, b"\x89\x05Hello");
+        out.clear();
+        encode_compressed_frame(&mut out, Opcode::Text, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+        assert_eq!(out, b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"); // RFC 7692 §7.2.3.1
     }
 }

@@ -41,6 +41,34 @@ pub(super) fn are_extensions(value: &[u8]) -> bool {
     }
 }
 
+/// One extension that is offered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extension<'h> {
+    pub(super) name: &'h [u8],
+    parameters: &'h [u8],
+}
+
+/// The extensions of `value`, which must be such a list: then commas, semicolons and equals signs
+/// are never part of a token, not even of one in quotes.
+pub(super) fn extensions(value: &[u8]) -> impl Iterator<Item = Extension<'_>> {
+    list_items(value).map(|item| {
+        let end = memchr(b';', item).unwrap_or(item.len());
+        let (name, parameters) = item.split_at(end);
+        Extension { name: name.trim_ascii(), parameters }
+    })
+}
+
+impl<'h> Extension<'h> {
+    /// Names and values of its parameters, the values as they were written.
+    pub(super) fn parameters(self) -> impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)> {
+        let parameters = self.parameters.split(|&byte| byte == b';').skip(1);
+        parameters.map(|parameter| match memchr(b'=', parameter) {
+            None => (parameter.trim_ascii(), None),
+            Some(at) => (parameter[..at].trim_ascii(), Some(parameter[at + 1..].trim_ascii())),
+        })
+    }
+}
+
 /// What begins at this place of an extension list.
 #[derive(Clone, Copy)]
 enum Part {
@@ -140,5 +168,17 @@ mod tests {
         for hostile in ["a,".repeat(7500), " ".repeat(15_000), "\"".repeat(15_000)] {
             assert!(!are_extensions(hostile.as_bytes()));
         }
+    }
+    #[test]
+    fn extensions_are_taken_apart() {
+        let value = b"foo; bar ;baz = 2,x;y=\"\\1\"";
+        let mut found = extensions(value);
+        let (first, second) = (found.next().unwrap(), found.next().unwrap());
+        assert!(found.next().is_none());
+        assert_eq!((first.name, second.name), (&b"foo"[..], &b"x"[..]));
+        let parameters: Vec<_> = first.parameters().collect();
+        assert_eq!(parameters, [(&b"bar"[..], None), (b"baz", Some(&b"2"[..]))]);
+        let parameters: Vec<_> = second.parameters().collect();
+        assert_eq!(parameters, [(&b"y"[..], Some(&b"\"\\1\""[..]))]);
     }
 }

@@ -22,10 +22,27 @@ pub struct Limits {
     pub fragments_max: usize,
 }
 
+impl Limits {
+    /// Most bytes of payload that the compressed form of a message may have. What cannot be
+    /// compressed grows by what the blocks cost; a small share is room for the worst of senders.
+    pub const fn compressed_bytes_max(&self) -> usize {
+        self.message_bytes_max.saturating_add(self.message_bytes_max / 16).saturating_add(64)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { message_bytes_max: 64 * 1024, fragments_max: 128 }
     }
+}
+
+/// What a data message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
 }
 
 /// Something complete, unmasked and validated.
@@ -35,6 +52,8 @@ pub enum Event<'a> {
     Text(&'a [u8]),
     /// A binary message.
     Binary(&'a [u8]),
+    /// The compressed form of a message, of which nothing is known yet: see [`super::deflate`].
+    Compressed(Kind, &'a [u8]),
     /// A question; answer with a Pong of the same payload.
     Ping(&'a [u8]),
     /// An answer.
@@ -89,15 +108,16 @@ struct BegunFrame {
 /// A data message that has not ended, unmasked.
 #[derive(Debug)]
 struct BegunMessage {
-    kind: Kind,
+    content: Content,
     payload: Vec<u8>,
     fragments: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum Content {
     Text(Utf8Validator),
     Binary,
+    Compressed(Kind),
 }
 
 /// What the last event borrowed; it goes with the next call.
@@ -113,7 +133,7 @@ enum Delivered {
 enum Found {
     Nothing,
     /// A frame that lies whole in the input, unmasked: a control frame or an unfragmented message.
-    InInput(Opcode, std::ops::Range<usize>),
+    InInput(Opcode, Rsv, std::ops::Range<usize>),
     /// `Partial::control` is complete.
     Control(Opcode),
     /// `Partial::message` is complete.
@@ -141,8 +161,8 @@ impl Receiver {
         let (consumed, found) = self.advance(input, limits)?;
         let event = match found {
             Found::Nothing => None,
-            Found::InInput(opcode, range) => Some(event_of(opcode, &input[range])?),
-            Found::Control(opcode) => Some(event_of(opcode, &self.begun().control)?),
+            Found::InInput(opcode, rsv, range) => Some(event_of(opcode, rsv, &input[range])?),
+            Found::Control(opcode) => Some(event_of(opcode, Rsv::NONE, &self.begun().control)?),
             Found::Message => self.begun().message.as_ref().map(BegunMessage::event).transpose()?,
         };
         Ok(Received { consumed, event })
@@ -208,7 +228,7 @@ impl Receiver {
                 && header.fin == Fin::Last;
             if here == missing && received == 0 && (header.opcode.is_control() || is_unfragmented) {
                 unmask(&mut input[range.clone()], header.mask, 0);
-                return Ok((at, Found::InInput(header.opcode, range)));
+                return Ok((at, Found::InInput(header.opcode, header.rsv, range)));
             }
             let partial = self.begun();
             partial.collect(&header, received, &input[range], limits)?;
@@ -255,23 +275,26 @@ impl Receiver {
     /// Decides on the header alone whether the frame may come; counts it in its message.
     fn admit(&mut self, header: &FrameHeader, limits: &Limits) -> Result<(), ProtocolError> {
         let message = self.partial.as_mut().and_then(|partial| partial.message.as_mut());
-        let length_before = match (header.opcode, message) {
+        let (length_before, bytes_max) = match (header.opcode, message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
             (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
             (Opcode::Text | Opcode::Binary, Some(_)) => {
                 return Err(ProtocolError::ExpectedContinuation);
             }
-            (Opcode::Text | Opcode::Binary, None) => 0,
+            (Opcode::Text | Opcode::Binary, None) if header.rsv.is_none() => {
+                (0, limits.message_bytes_max)
+            }
+            (Opcode::Text | Opcode::Binary, None) => (0, limits.compressed_bytes_max()),
             (Opcode::Continuation, Some(message)) => {
                 message.fragments += 1;
                 if message.fragments > limits.fragments_max {
                     return Err(ProtocolError::TooManyFragments);
                 }
-                message.payload.len()
+                (message.payload.len(), message.bytes_max(limits))
             }
         };
         // Limits can shrink between two fragments when the configuration is reloaded.
-        let room = limits.message_bytes_max.saturating_sub(length_before);
+        let room = bytes_max.saturating_sub(length_before);
         if header.payload_len > room as u64 {
             return Err(ProtocolError::MessageTooBig);
         }
@@ -294,35 +317,43 @@ impl Partial {
             unmask_copy(&mut self.control, masked, header.mask, received);
             return Ok(());
         }
-        let message = self.message.get_or_insert_with(|| BegunMessage::new(header.opcode));
+        let message = self.message.get_or_insert_with(|| BegunMessage::new(header));
         let expected = match header.fin {
             Fin::Last => missing,
-            Fin::More => limits.message_bytes_max.saturating_sub(message.payload.len()),
+            Fin::More => message.bytes_max(limits).saturating_sub(message.payload.len()),
         };
         grow(&mut message.payload, masked.len(), expected);
         let start = message.payload.len();
         unmask_copy(&mut message.payload, masked, header.mask, received);
-        match &mut message.kind {
-            Kind::Text(validator) => validator.push(&message.payload[start..]),
-            Kind::Binary => Ok(()),
+        match &mut message.content {
+            Content::Text(validator) => validator.push(&message.payload[start..]),
+            Content::Binary | Content::Compressed(_) => Ok(()),
         }
     }
 }
 
 impl BegunMessage {
-    fn new(opcode: Opcode) -> Self {
-        let kind = if opcode == Opcode::Text {
-            Kind::Text(Utf8Validator::default())
-        } else {
-            Kind::Binary
+    fn new(header: &FrameHeader) -> Self {
+        let content = match (header.rsv.is_none(), kind_of(header.opcode)) {
+            (false, kind) => Content::Compressed(kind),
+            (true, Kind::Text) => Content::Text(Utf8Validator::default()),
+            (true, Kind::Binary) => Content::Binary,
         };
-        Self { kind, payload: Vec::new(), fragments: 1 }
+        Self { content, payload: Vec::new(), fragments: 1 }
+    }
+
+    fn bytes_max(&self, limits: &Limits) -> usize {
+        match self.content {
+            Content::Compressed(_) => limits.compressed_bytes_max(),
+            Content::Text(_) | Content::Binary => limits.message_bytes_max,
+        }
     }
 
     fn event(&self) -> Result<Event<'_>, ProtocolError> {
-        match self.kind {
-            Kind::Text(validator) => validator.finish().map(|()| Event::Text(&self.payload)),
-            Kind::Binary => Ok(Event::Binary(&self.payload)),
+        match self.content {
+            Content::Text(validator) => validator.finish().map(|()| Event::Text(&self.payload)),
+            Content::Binary => Ok(Event::Binary(&self.payload)),
+            Content::Compressed(kind) => Ok(Event::Compressed(kind, &self.payload)),
         }
     }
 }
@@ -341,8 +372,15 @@ fn grow(buffer: &mut Vec<u8>, more: usize, expected: usize) {
     buffer.reserve_exact(doubled.min(expected).max(more));
 }
 
-fn event_of(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
+fn kind_of(opcode: Opcode) -> Kind {
+    if opcode == Opcode::Text { Kind::Text } else { Kind::Binary }
+}
+
+fn event_of(opcode: Opcode, rsv: Rsv, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
     Ok(match opcode {
+        Opcode::Text | Opcode::Binary if !rsv.is_none() => {
+            Event::Compressed(kind_of(opcode), payload)
+        }
         Opcode::Text => {
             simdutf8::basic::from_utf8(payload).map_err(|_| ProtocolError::InvalidUtf8)?;
             Event::Text(payload)
@@ -384,8 +422,8 @@ mod tests {
     }
 
     fn receive(stream: &[u8]) -> Outcome {
-        let whole = receive_in_pieces(stream, &[], &Limits::default());
-        let dribbled = receive_in_pieces(stream, &[1], &Limits::default());
+        let whole = receive_in_pieces(stream, &[], &Limits::default(), Rsv::NONE);
+        let dribbled = receive_in_pieces(stream, &[1], &Limits::default(), Rsv::NONE);
         assert_eq!(whole, dribbled);
         whole
     }
@@ -549,11 +587,41 @@ mod tests {
     }
 
     #[test]
-    fn an_agreed_reserved_bit_passes() {
+    fn compressed_messages_are_handed_on_as_they_came() {
+        let compressed = Event::Compressed;
         let mut receiver = Receiver::new(Rsv::RSV1);
         let mut input = frame(0xc2, b"x");
         let received = receiver.receive(&mut input, &Limits::default()).unwrap();
-        assert_eq!(received.event, Some(Event::Binary(b"x")));
+        assert_eq!(received.event, Some(compressed(Kind::Binary, b"x")));
+        // Not UTF-8, and it need not be.
+        let mut input = [frame(0x41, b"\xff"), frame(0x89, b""), frame(0x80, b"\xfe")].concat();
+        let ping = receiver.receive(&mut input, &Limits::default()).unwrap();
+        assert_eq!(ping.event, Some(Event::Ping(b"")));
+        let rest = ping.consumed;
+        let message = receiver.receive(&mut input[rest..], &Limits::default()).unwrap();
+        assert_eq!(message.event, Some(compressed(Kind::Text, b"\xff\xfe")));
+        receiver.release();
+        assert_eq!(receiver.heap_bytes(), 0);
+        // The next message is plain again.
+        let mut input = frame(0x81, b"\xff");
+        let plain = receiver.receive(&mut input, &Limits::default());
+        assert_eq!(plain, Err(ProtocolError::InvalidUtf8));
+    }
+
+    #[test]
+    fn a_compressed_message_may_be_a_little_longer_than_a_plain_one() {
+        let limits = Limits { message_bytes_max: 1600, fragments_max: 128 };
+        assert_eq!(limits.compressed_bytes_max(), 1600 + 100 + 64);
+        let verdict = |frames: &[Vec<u8>]| {
+            let mut receiver = Receiver::new(Rsv::RSV1);
+            receiver.receive(&mut frames.concat(), &limits).map(|received| received.event.is_some())
+        };
+        let too_big = Err(ProtocolError::MessageTooBig);
+        assert_eq!(verdict(&[frame(0xc2, &[0; 1764])]), Ok(true));
+        assert_eq!(verdict(&[frame(0xc2, &[0; 1765])]), too_big);
+        assert_eq!(verdict(&[frame(0x42, &[0; 1764]), frame(0x80, b"")]), Ok(true));
+        assert_eq!(verdict(&[frame(0x42, &[0; 1764]), frame(0x80, b"x")]), too_big);
+        assert_eq!(verdict(&[frame(0x82, &[0; 1601])]), too_big);
     }
 
     fn some_payload() -> impl Strategy<Value = Vec<u8>> {
@@ -565,8 +633,9 @@ mod tests {
     }
 
     fn some_frame() -> impl Strategy<Value = Vec<u8>> {
-        let first =
-            prop::sample::select(vec![0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8a, 0x88]);
+        let first = prop::sample::select(vec![
+            0x81, 0x82, 0x01, 0x02, 0xc1, 0x42, 0x00, 0x80, 0x89, 0x8a, 0x88,
+        ]);
         let valid = (first, some_payload()).prop_map(|(first, mut payload)| {
             if first & 8 != 0 {
                 payload.truncate(125);
@@ -603,13 +672,14 @@ mod tests {
             piece_lens in prop::collection::vec(1_usize..80, 1..6),
             message_bytes_max in 0_usize..500,
             fragments_max in 1_usize..6,
+            rsv in prop::sample::select(vec![Rsv::NONE, Rsv::RSV1]),
         ) {
             let stream = parts.concat();
             let limits = Limits { message_bytes_max, fragments_max };
-            let expected = decode(&stream, &limits);
-            prop_assert_eq!(&receive_in_pieces(&stream, &[], &limits), &expected);
-            prop_assert_eq!(&receive_in_pieces(&stream, &[1], &limits), &expected);
-            prop_assert_eq!(&receive_in_pieces(&stream, &piece_lens, &limits), &expected);
+            let expected = decode(&stream, &limits, rsv);
+            prop_assert_eq!(&receive_in_pieces(&stream, &[], &limits, rsv), &expected);
+            prop_assert_eq!(&receive_in_pieces(&stream, &[1], &limits, rsv), &expected);
+            prop_assert_eq!(&receive_in_pieces(&stream, &piece_lens, &limits, rsv), &expected);
         }
     }
 }

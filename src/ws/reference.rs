@@ -2,7 +2,8 @@
 
 use super::close::decode_close;
 use super::error::ProtocolError;
-use super::receiver::{Event, Limits, Receiver};
+use super::header::Rsv;
+use super::receiver::{Event, Kind, Limits, Receiver};
 
 /// An [`Event`] that owns its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub enum Owned {
     Text(Vec<u8>),
     /// A binary message.
     Binary(Vec<u8>),
+    /// The compressed form of a message.
+    Compressed(Kind, Vec<u8>),
     /// A Ping.
     Ping(Vec<u8>),
     /// A Pong.
@@ -24,6 +27,7 @@ impl From<Event<'_>> for Owned {
         match event {
             Event::Text(payload) => Self::Text(payload.to_vec()),
             Event::Binary(payload) => Self::Binary(payload.to_vec()),
+            Event::Compressed(kind, payload) => Self::Compressed(kind, payload.to_vec()),
             Event::Ping(payload) => Self::Ping(payload.to_vec()),
             Event::Pong(payload) => Self::Pong(payload.to_vec()),
             Event::Close(close) => {
@@ -38,8 +42,13 @@ pub type Outcome = (Vec<Owned>, Option<ProtocolError>);
 
 /// What the real receiver makes of `stream` when it arrives in pieces of the given lengths, over
 /// and over. Asserts what must hold between two calls.
-pub fn receive_in_pieces(stream: &[u8], piece_lens: &[usize], limits: &Limits) -> Outcome {
-    let mut receiver = Receiver::default();
+pub fn receive_in_pieces(
+    stream: &[u8],
+    piece_lens: &[usize],
+    limits: &Limits,
+    rsv_allowed: Rsv,
+) -> Outcome {
+    let mut receiver = Receiver::new(rsv_allowed);
     let mut events = Vec::new();
     let mut lens = piece_lens.iter().copied().cycle();
     let mut rest = stream;
@@ -64,16 +73,17 @@ pub fn receive_in_pieces(stream: &[u8], piece_lens: &[usize], limits: &Limits) -
         assert_eq!(at, piece.len(), "input was left over");
         assert_eq!(receiver.is_mid_message(), receiver.heap_bytes() > 0);
         assert!(receiver.heap_bytes() <= 512 + 2 * stream.len(), "memory beyond what came");
-        assert!(receiver.heap_bytes() <= 512 + limits.message_bytes_max);
+        assert!(receiver.heap_bytes() <= 512 + limits.compressed_bytes_max());
         piece.fill(0xAA);
     }
     (events, None)
 }
 
 /// What a receiver should make of `stream`, written without a thought for speed.
-pub fn decode(stream: &[u8], limits: &Limits) -> Outcome {
+pub fn decode(stream: &[u8], limits: &Limits, rsv_allowed: Rsv) -> Outcome {
     let mut events = Vec::new();
-    let error = decode_into(&mut events, stream, limits).err();
+    let allowed = if rsv_allowed.is_none() { 0 } else { 0x40 };
+    let error = decode_into(&mut events, stream, limits, allowed).err();
     (events, error)
 }
 
@@ -81,14 +91,16 @@ fn decode_into(
     events: &mut Vec<Owned>,
     stream: &[u8],
     limits: &Limits,
+    allowed: u8,
 ) -> Result<(), ProtocolError> {
     let mut bytes = stream.iter().copied();
-    // Opcode, payload and frames of the message that is under way.
+    // First byte, payload and frames of the message that is under way.
     let mut message: Option<(u8, Vec<u8>, usize)> = None;
     while let Some(first) = bytes.next() {
         let opcode = first & 15;
         let is_last = first >= 128;
-        if first & 0x70 != 0 {
+        let allowed = if matches!(opcode, 1 | 2) { allowed } else { 0 };
+        if first & 0x70 & !allowed != 0 {
             return Err(ProtocolError::ReservedBitSet);
         }
         if !matches!(opcode, 0..=2 | 8..=10) {
@@ -116,7 +128,8 @@ fn decode_into(
                 }
                 _ => {}
             }
-            if before as u64 + len > limits.message_bytes_max as u64 {
+            let bytes_max = bytes_max(message.as_ref().map_or(first, |m| m.0), limits);
+            if before as u64 + len > bytes_max as u64 {
                 return Err(ProtocolError::MessageTooBig);
             }
         }
@@ -133,19 +146,27 @@ fn decode_into(
             }
             continue;
         }
-        let (kind, mut whole, frames) = message.take().unwrap_or((opcode, Vec::new(), 0));
+        let (start, mut whole, frames) = message.take().unwrap_or((first, Vec::new(), 0));
         whole.extend(payload);
         let is_complete = is_whole && is_last;
-        if kind == 1 && !may_be_text(&whole, is_complete) {
+        let start_bits = start & 0x4F;
+        if start_bits == 1 && !may_be_text(&whole, is_complete) {
             return Err(ProtocolError::InvalidUtf8);
         }
-        match (is_complete, kind) {
-            (true, 1) => events.push(Owned::Text(whole)),
+        match (is_complete, start_bits) {
+            (true, 0x01) => events.push(Owned::Text(whole)),
+            (true, 0x41) => events.push(Owned::Compressed(Kind::Text, whole)),
+            (true, 0x42) => events.push(Owned::Compressed(Kind::Binary, whole)),
             (true, _) => events.push(Owned::Binary(whole)),
-            (false, _) => message = Some((kind, whole, frames + 1)),
+            (false, _) => message = Some((start, whole, frames + 1)),
         }
     }
     Ok(())
+}
+
+/// Most bytes in a message that begins with this byte.
+fn bytes_max(first: u8, limits: &Limits) -> usize {
+    if first & 0x40 == 0 { limits.message_bytes_max } else { limits.compressed_bytes_max() }
 }
 
 fn decode_len(

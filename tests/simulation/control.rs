@@ -84,7 +84,7 @@ impl Control {
     pub(crate) fn witness(&mut self, topic: usize) {
         let asker = self.asker(Call::Witness(topic));
         let name = topic_name(topic);
-        let form = Variant::Raw.form();
+        let form = Variant::RAW.form();
         let home = name.home(self.shards);
         self.send(home, Request::Subscribe { asker, topic: name, form, since: None });
     }
@@ -94,7 +94,7 @@ impl Control {
         for topic in std::mem::take(&mut self.witnessed) {
             let name = topic_name(topic);
             let home = name.home(self.shards);
-            let form = Variant::Raw.form();
+            let form = Variant::RAW.form();
             self.send(home, Request::Release { node: self.shards, topic: name, form });
         }
     }
@@ -173,7 +173,7 @@ impl Control {
                 let topic = TOPICS.iter().position(|name| *name == encoded.topic.as_str());
                 let topic = topic.expect("a known topic");
                 assert!(self.witnessed.contains(&topic), "a publication after the release");
-                let bytes = encoded.forms[usize::from(Variant::Raw.form())].as_ref();
+                let bytes = encoded.forms[usize::from(Variant::RAW.form())].as_ref();
                 let id = heard(bytes.expect("the form that was asked for"));
                 note!("the witness of {} hears {id}", TOPICS[topic]);
                 truth.witnessed(topic, id);

@@ -15,6 +15,7 @@ use ringway::dialect::cause::DrainNotice;
 use ringway::dialect::{self, centrifuge, keepalive};
 use ringway::ring::sim::Faults;
 use ringway::topic::namespace::{Mode, Namespace, Namespaces, PublishRight};
+use ringway::ws::deflate;
 use ringway::ws::receiver::Limits;
 use ringway::{conn, mail, shard};
 
@@ -88,6 +89,8 @@ impl Plan {
                 handshakes_max: if dice.u8(..8) == 0 { 2 } else { 1000 },
                 subscriptions_max: if dice.u8(..4) == 0 { dice.usize(1..=3) } else { 100 },
                 topics_max,
+                closes_kept: if dice.bool() { 1000 } else { dice.usize(..3) },
+                deflate_contexts_max: dice.usize(..6),
                 epoch_nonce: "sim".to_owned(),
                 conn: Arc::new(connections(dice, ample_history)),
             },
@@ -147,10 +150,15 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         drain: DrainNotice { code: 1012, retry_ms: 500..=20_000 },
         outbox: outbox::Settings {
             bytes_max,
-            soft_bytes_max: if dice.bool() { bytes_max / 4 } else { 400 },
-            soft_timeout: seconds(1),
+            soft_bytes_max: if dice.u8(..4) == 0 { bytes_max / 4 } else { 100 },
+            soft_timeout: seconds(2),
             stall_timeout: seconds(6),
         },
+        deflate: (dice.u8(..4) > 0).then(|| deflate::Settings {
+            level: dice.u8(1..=9),
+            bytes_min: if dice.bool() { 0 } else { dice.usize(..300) },
+            client_window_bits: dice.bool().then(|| dice.u8(9..=15)),
+        }),
         page: None,
     }
 }
@@ -177,6 +185,7 @@ fn namespaces(dice: &mut Rng, ample_history: bool) -> Namespaces {
         history_bytes_max,
         recovery: mode != Mode::Live,
         publish,
+        compress: name != "k",
     };
     Namespaces::new([
         namespace("s", Mode::Stream, PublishRight::Allow),

@@ -481,6 +481,13 @@ impl Stage {
         let audit = shard.audit();
         let left = [audit.connections, audit.joined, audit.pending, audit.topics, audit.outgoing];
         assert_eq!(left, [0; 5], "shard {node} at rest: {audit:?}");
+        assert_eq!(audit.estates, 0, "shard {node} at rest: {audit:?}");
+        let ended: u64 = audit.books.iter().map(|book| book.ended).sum();
+        assert_eq!((ended, audit.books[2].ended), (accepted, unopened), "shard {node}: {audit:?}");
+        for book in audit.books {
+            let most = (self.plan.shard.closes_kept as u64).min(book.recorded);
+            assert!(book.recorded <= book.ended && book.held == most, "shard {node}: {audit:?}");
+        }
         if !self.plan.ample_history {
             assert_eq!(audit.homes, 0, "shard {node}: topics are left");
             assert_eq!(reader.gauge(Gauge::HistoryBytes), 0);

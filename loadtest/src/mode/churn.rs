@@ -63,7 +63,7 @@ impl Churn {
 impl Driver for Churn {
     fn place(&self, index: u64) -> Place {
         let topic = format!("{}-{index}", self.common.topic);
-        Place { path: self.common.request_path(self.mode, &topic), topic }
+        Place { path: self.common.request_path(self.mode, &topic), topic, also: Vec::new() }
     }
 
     fn opened(&mut self, slot: usize, _index: u64, link: &mut Link, turn: &Turn<'_>) {
@@ -97,7 +97,7 @@ impl Driver for Churn {
                     self.findings.latency.record(nanos);
                 }
                 End::Clean => {}
-                End::Failed | End::Lost | End::Told(_) | End::Unclean => {
+                End::Failed | End::Lost | End::Told(_) | End::Abandoned | End::Unclean => {
                     self.findings.faults.wrong += 1
                 }
             }

@@ -67,7 +67,7 @@ impl Echo {
 impl Driver for Echo {
     fn place(&self, index: u64) -> Place {
         let topic = format!("{}-{index}", self.common.topic);
-        Place { path: self.common.request_path(self.mode, &topic), topic }
+        Place { path: self.common.request_path(self.mode, &topic), topic, also: Vec::new() }
     }
 
     fn opened(&mut self, slot: usize, _index: u64, _link: &mut Link, _turn: &Turn<'_>) {

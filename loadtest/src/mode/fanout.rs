@@ -26,6 +26,9 @@ pub(crate) struct Shape {
     pub(crate) topics: u32,
     /// How many publishers.
     pub(crate) publishers: u16,
+    /// Nanoseconds between the publications that reach all connections, if there are any: the
+    /// publisher behind the others sends them to the topic behind the others.
+    pub(crate) to_all: Option<u64>,
     /// What sets the pace.
     pub(crate) pace: Pace,
     /// Payload bytes.
@@ -46,9 +49,21 @@ pub(crate) enum Pace {
 impl Shape {
     /// The topic of connection `index`: publishers first, then subscribers, each dealt in turn.
     fn topic(&self, index: u64) -> u32 {
-        let publishers = u64::from(self.publishers);
-        let place = index.checked_sub(publishers).unwrap_or(index);
+        if self.is_to_all(index) {
+            return self.topics;
+        }
+        let place = index.checked_sub(u64::from(self.all_publishers())).unwrap_or(index);
         u32::try_from(place % u64::from(self.topics)).unwrap_or(0)
+    }
+
+    /// Whether connection `index` publishes to all.
+    fn is_to_all(&self, index: u64) -> bool {
+        self.to_all.is_some() && index == u64::from(self.publishers)
+    }
+
+    /// Publishers, with the one that publishes to all.
+    fn all_publishers(&self) -> u16 {
+        self.publishers + u16::from(self.to_all.is_some())
     }
 
     /// Connections of each topic.
@@ -56,7 +71,9 @@ impl Shape {
         let dealt = |all: u32, topic: u32| all / self.topics + u32::from(topic < all % self.topics);
         let receivers =
             |topic| dealt(self.subscribers, topic) + dealt(u32::from(self.publishers), topic);
-        (0..self.topics).map(|topic| Topic::new(receivers(topic))).collect()
+        let all = self.subscribers + u32::from(self.all_publishers());
+        let to_all = self.to_all.map(|_| Topic::new(all));
+        (0..self.topics).map(|topic| Topic::new(receivers(topic))).chain(to_all).collect()
     }
 
     /// How many deliveries the publications of each publisher make.
@@ -102,6 +119,8 @@ struct Receiver {
     topic: usize,
     /// One per publisher of the topic, by the publisher's number over the count of topics.
     checkers: Vec<Checker>,
+    /// For what is published to all.
+    to_all: Checker,
 }
 
 impl Fanout {
@@ -114,7 +133,7 @@ impl Fanout {
             workers: usize::from(common.threads),
             publishers: Vec::new(),
             receivers: Vec::new(),
-            untold: vec![0; usize::try_from(shape.topics).unwrap_or(0)],
+            untold: vec![0; usize::try_from(shape.topics).unwrap_or(0) + 1],
             touched: Vec::new(),
             arrived: 0,
             started: None,
@@ -123,6 +142,11 @@ impl Fanout {
             stalls: 0,
             payload: Vec::new(),
         }
+    }
+
+    /// How many topics there are, but for the one of all.
+    fn topics(&self) -> usize {
+        usize::try_from(self.shape.topics).unwrap_or(1)
     }
 
     /// Publishes what is due for one publisher; `Some`: the nanoseconds until the next is.
@@ -137,6 +161,9 @@ impl Fanout {
             let now = turn.shared.clock.nanos();
             let due = match self.shape.pace {
                 Pace::Interval(interval) => {
+                    let to_all =
+                        self.shape.to_all.filter(|_| publisher.number == self.shape.publishers);
+                    let interval = to_all.unwrap_or(interval);
                     // Publishers take turns within the interval.
                     let share = u64::from(publisher.number) * interval;
                     let phase = share / u64::from(self.shape.publishers);
@@ -203,34 +230,44 @@ impl Fanout {
 impl Driver for Fanout {
     fn place(&self, index: u64) -> Place {
         let topic = format!("{}-{}", self.common.topic, self.shape.topic(index));
-        Place { path: self.common.request_path(self.mode, &topic), topic }
+        let to_all = self.shape.to_all.filter(|_| !self.shape.is_to_all(index));
+        let also = to_all.map(|_| format!("{}-{}", self.common.topic, self.shape.topics));
+        let path = self.common.request_path(self.mode, &topic);
+        Place { path, topic, also: also.into_iter().collect() }
     }
 
     fn opened(&mut self, slot: usize, index: u64, _link: &mut Link, _turn: &Turn<'_>) {
         let topic = usize::try_from(self.shape.topic(index)).unwrap_or(0);
         self.receivers.resize_with(self.receivers.len().max(slot + 1), Receiver::default);
-        self.receivers[slot] = Receiver { topic, checkers: Vec::new() };
-        if index < u64::from(self.shape.publishers) {
+        self.receivers[slot] = Receiver { topic, ..Receiver::default() };
+        if index < u64::from(self.shape.all_publishers()) {
             let number = u16::try_from(index).unwrap_or(0);
             self.publishers.push(Publisher { number, slot, topic, sequence: 0 });
         }
     }
 
     fn payload(&mut self, slot: usize, payload: &[u8], _link: &mut Link, turn: &Turn<'_>) {
+        let topics = self.topics();
         let receiver = &mut self.receivers[slot];
         let stamp = Stamp::decode(payload, self.shape.size).filter(|stamp| {
             let publisher = u64::from(stamp.publisher);
-            stamp.run == self.shape.run
-                && stamp.publisher < self.shape.publishers
-                && self.shape.topic(publisher) == u32::try_from(receiver.topic).unwrap_or(u32::MAX)
+            let is_of_topic = || {
+                stamp.publisher < self.shape.publishers
+                    && usize::try_from(self.shape.topic(publisher)) == Ok(receiver.topic)
+            };
+            stamp.run == self.shape.run && (self.shape.is_to_all(publisher) || is_of_topic())
         });
         let Some(stamp) = stamp else {
             self.wrong += 1;
             return;
         };
-        let row = usize::from(stamp.publisher) / self.untold.len();
-        receiver.checkers.resize_with(receiver.checkers.len().max(row + 1), Checker::default);
-        receiver.checkers[row].note(stamp.sequence);
+        if self.shape.is_to_all(u64::from(stamp.publisher)) {
+            receiver.to_all.note(stamp.sequence);
+        } else {
+            let row = usize::from(stamp.publisher) / topics;
+            receiver.checkers.resize_with(receiver.checkers.len().max(row + 1), Checker::default);
+            receiver.checkers[row].note(stamp.sequence);
+        }
         if self.untold[receiver.topic] == 0 {
             self.touched.push(receiver.topic);
         }
@@ -266,11 +303,15 @@ impl Driver for Fanout {
     }
 
     fn finish(self: Box<Self>) -> Findings {
-        let mut findings = Findings::none(usize::from(self.shape.publishers));
+        let mut findings = Findings::none(usize::from(self.shape.all_publishers()));
+        let topics = self.topics();
         for receiver in &self.receivers {
             for (row, checker) in receiver.checkers.iter().enumerate() {
-                let publisher = receiver.topic + row * self.untold.len();
-                findings.arrivals[publisher].add(checker.arrivals());
+                findings.arrivals[receiver.topic + row * topics].add(checker.arrivals());
+            }
+            if self.shape.to_all.is_some() {
+                let last = findings.arrivals.len() - 1;
+                findings.arrivals[last].add(receiver.to_all.arrivals());
             }
         }
         for publisher in &self.publishers {
@@ -289,7 +330,7 @@ mod tests {
 
     fn shape(subscribers: u32, topics: u32, publishers: u16) -> Shape {
         let pace = Pace::Window(1);
-        Shape { subscribers, topics, publishers, pace, size: 32, run: 1 }
+        Shape { subscribers, topics, publishers, to_all: None, pace, size: 32, run: 1 }
     }
 
     #[test]
@@ -305,5 +346,9 @@ mod tests {
     fn a_publication_is_expected_once_per_connection_of_its_topic() {
         let shape = shape(5, 3, 2);
         assert_eq!(shape.deliveries(&shape.receivers(), &[10, 1]), [30, 3]);
+        let shape = Shape { to_all: Some(1), ..shape };
+        let topics: Vec<u32> = (0..8).map(|index| shape.topic(index)).collect();
+        assert_eq!(topics, [0, 1, 3, 0, 1, 2, 0, 1]); // the third publishes to all
+        assert_eq!(shape.deliveries(&shape.receivers(), &[10, 1, 2]), [30, 3, 16]);
     }
 }

@@ -29,7 +29,7 @@ impl Idle {
 impl Driver for Idle {
     fn place(&self, _index: u64) -> Place {
         let topic = format!("{}-0", self.common.topic);
-        Place { path: self.common.request_path(self.mode, &topic), topic }
+        Place { path: self.common.request_path(self.mode, &topic), topic, also: Vec::new() }
     }
 
     fn opened(&mut self, _slot: usize, _index: u64, _link: &mut Link, turn: &Turn<'_>) {

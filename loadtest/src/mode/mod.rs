@@ -5,3 +5,4 @@ pub(crate) mod echo;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 mod numbered;
+pub(crate) mod stalled;

@@ -58,6 +58,10 @@ fn a_faultless_server_passes_every_mode() {
         ),
         ("fanout --subscribers 5 --topics 2 --publishers 3 --rate 900 --count 300 --topic c", 300),
         ("fanout --subscribers 5 --count 200 --topic d --protocol centrifuge", 200),
+        (
+            "fanout --subscribers 5 --topics 2 --publishers 2 --rate 200 --rate-to-all 100 --threads 2 --count 90 --topic f --protocol centrifuge",
+            90,
+        ),
         ("churn --connections 3 --count 60", 60),
         ("churn --connections 3 --count 60 --threads 2 --topic e --protocol centrifuge", 60),
     ] {
@@ -92,6 +96,17 @@ fn a_close_is_a_fault_unless_it_is_the_expected_one() {
         let run = run(addr, &format!("idle --connections 20 --secs 1 {arguments}"));
         assert_eq!(faults(&run.result), expected, "{arguments}\n{}", run.table);
         assert_eq!(run.code, Some(i32::from(!expected.is_empty())), "{arguments}");
+    }
+}
+
+#[test]
+fn a_stalled_connection_is_a_fault_unless_the_server_ends_it() {
+    let addr = server::start();
+    for (path, expected) in [("/topic/kick", &[][..]), ("/topic/quiet", &["missing"])] {
+        let run = run(addr, &format!("stalled --connections 20 --threads 2 --path {path}"));
+        assert_eq!(faults(&run.result), expected, "{path}\n{}", run.table);
+        assert_eq!(run.code, Some(i32::from(!expected.is_empty())), "{path}");
+        assert_eq!(run.result["units"], 20, "{path}");
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// What the server does wrong with one message of fifty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ enum Fault {
     Leave,
     /// Not wrong: closes with 1012 as soon as it can.
     Restart,
+    /// Not wrong where clients do not read: ends the stream after a while.
+    Kick,
     /// Keeps the stream open after the closing handshake.
     Linger,
 }
@@ -97,6 +100,7 @@ fn serve(stream: TcpStream, topics: &Topics) -> io::Result<()> {
         Some("restart") => Fault::Restart,
         Some("leave") => Fault::Leave,
         Some("linger") => Fault::Linger,
+        Some("kick") => Fault::Kick,
         _ => Fault::None,
     };
     if path.starts_with("/topic/") {
@@ -105,6 +109,11 @@ fn serve(stream: TcpStream, topics: &Topics) -> io::Result<()> {
     if fault == Fault::Restart {
         send(&writer, 0x88, &1012_u16.to_be_bytes())?;
         read_frame(&mut reader)?;
+        return writer.lock().expect("no writer panics").shutdown(Shutdown::Both);
+    }
+    if fault == Fault::Kick {
+        send(&writer, 0x81, &[b'x'; 100])?;
+        thread::park_timeout(Duration::from_millis(200));
         return writer.lock().expect("no writer panics").shutdown(Shutdown::Both);
     }
     let mut line = Line::default();

@@ -3,14 +3,16 @@
 //! A text message is one or more JSON objects, a line each. [`command`] reads them, [`reply`] and
 //! [`push`] write what goes back.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::allowance::Verdict;
 use super::cause::Cause;
 use super::client_id::ClientId;
 use super::keepalive;
+use super::variant::Compression;
 use super::{Action, Answer, Context, Ticket};
-use crate::ws::header::{Opcode, encode_frame};
+use crate::ws::header::Opcode;
 
 pub mod command;
 pub mod error;
@@ -121,7 +123,7 @@ impl Session {
             (Phase::Open(_), Pings::Messages) => {
                 cx.write(Opcode::Text, b"{}");
             }
-            (Phase::Open(_), Pings::Frames) => cx.write(Opcode::Ping, b""),
+            (Phase::Open(_), Pings::Frames) => cx.write_ping(),
         }
     }
 
@@ -199,16 +201,21 @@ fn close(cause: Cause, cx: &mut Context<'_>) -> Proceed {
 /// Forgets what a panic may have left of another client's replies.
 fn begin(cx: &mut Context<'_>) {
     cx.scratch.replies.clear();
+    cx.scratch.compression = Compression::Allowed;
 }
 
 /// Puts the replies written so far into one frame.
 fn flush(cx: &mut Context<'_>) {
-    let replies = &mut cx.scratch.replies;
-    if !replies.is_empty() {
-        encode_frame(cx.frames, Opcode::Text, replies);
-        replies.clear();
-        *cx.written += 1;
+    if cx.scratch.replies.is_empty() {
+        return;
     }
+    let replies = mem::take(&mut cx.scratch.replies);
+    match cx.scratch.compression {
+        Compression::Allowed => cx.write(Opcode::Text, &replies),
+        Compression::Forbidden => cx.write_plain(Opcode::Text, &replies),
+    }
+    cx.scratch.replies = replies;
+    cx.scratch.replies.clear();
 }
 
 #[cfg(test)]

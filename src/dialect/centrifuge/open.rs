@@ -7,11 +7,11 @@ use super::command::{self, Channel, Filter, Kind, Method, Token, Unrecovered};
 use super::error::ErrorCode;
 use super::reply::{self, Outcome};
 use crate::dialect::client_id::ClientId;
-use crate::dialect::variant::Variant;
+use crate::dialect::variant::{Compression, Language, Variant};
 use crate::dialect::{Action, Answer, Context, HistoryQuery, Order, Recovery, Ticket};
 use crate::topic::name::TopicName;
 use crate::topic::namespace::{Mode, Namespace, PublishRight};
-use crate::topic::publication::{Position, Publisher};
+use crate::topic::publication::{Position, Publication, Publisher};
 
 /// Most publications of one history reply.
 const HISTORY_MAX: usize = 300;
@@ -99,7 +99,7 @@ impl Open {
             Some(since) => Wish::Recover { offset: since.offset, unrecovered: wanted.unrecovered },
         };
         let since = wanted.since.filter(|_| is_recoverable(namespace));
-        let variant = Variant::Centrifuge;
+        let variant = Variant { language: Language::Centrifuge, class: cx.class() };
         self.pending.push(Pending { ticket, topic: topic.clone(), wish });
         cx.actions.push(Action::Subscribe { ticket, topic, since, variant });
         Ok(())
@@ -137,7 +137,6 @@ impl Open {
 
     /// Writes the reply that the hub's answer to the command `ticket` leads to.
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer, cx: &mut Context<'_>) {
-        let replies = &mut cx.scratch.replies;
         match answer {
             Answer::Subscribed { position, recovery } => {
                 if let Some(pending) = self.take_pending(ticket) {
@@ -145,18 +144,22 @@ impl Open {
                 }
             }
             Answer::Unsubscribed => match self.take_undone(ticket) {
-                Some(_) => reply::error(replies, ticket.0, ErrorCode::UnrecoverablePosition),
-                None => reply::done(replies, ticket.0, "unsubscribe"),
+                Some(_) => {
+                    let code = ErrorCode::UnrecoverablePosition;
+                    reply::error(&mut cx.scratch.replies, ticket.0, code);
+                }
+                None => reply::done(&mut cx.scratch.replies, ticket.0, "unsubscribe"),
             },
-            Answer::Published => reply::done(replies, ticket.0, "publish"),
+            Answer::Published => reply::done(&mut cx.scratch.replies, ticket.0, "publish"),
             Answer::History { publications, position } => {
-                let mut line = mem::take(replies);
+                keep_secrets(&publications, cx);
+                let mut line = mem::take(&mut cx.scratch.replies);
                 reply::history(&mut line, ticket.0, position.as_ref(), &publications, cx.scratch);
                 cx.scratch.replies = line;
             }
             Answer::Refused(refusal) => {
                 self.take_pending(ticket);
-                reply::error(replies, ticket.0, refusal.into());
+                reply::error(&mut cx.scratch.replies, ticket.0, refusal.into());
             }
         }
     }
@@ -173,6 +176,7 @@ impl Open {
         let mut position = position.filter(|_| recoverable);
         let outcome = match (&wish, recovery) {
             (Wish::Recover { offset, .. }, Recovery::Recovered(missed)) => {
+                keep_secrets(missed, cx);
                 // Clients count on from here while they take what they missed.
                 if let Some(position) = &mut position {
                     position.offset = *offset;
@@ -232,6 +236,14 @@ fn resolve<'a>(
     let topic = channel.map_err(|_| ErrorCode::BadRequest)?;
     let namespace = cx.namespaces.of(&topic).ok_or(ErrorCode::UnknownChannel)?;
     Ok((topic, namespace))
+}
+
+/// Sees to it that publications which must not be compressed are not.
+fn keep_secrets(publications: &[Arc<Publication>], cx: &mut Context<'_>) {
+    let namespace = publications.first().and_then(|first| cx.namespaces.of(&first.topic));
+    if namespace.is_some_and(|namespace| !namespace.compress) {
+        cx.scratch.compression = Compression::Forbidden;
+    }
 }
 
 fn is_recoverable(namespace: &Namespace) -> bool {

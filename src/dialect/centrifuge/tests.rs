@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::dialect::fixture::Fixture;
 use crate::dialect::keepalive::Due;
-use crate::dialect::variant::Variant;
+use crate::dialect::variant::{Language, Variant};
 use crate::dialect::{HistoryQuery, Order, Recovery, Refusal, Session as AnySession};
 use crate::topic::name::TopicName;
 use crate::topic::publication::{Epoch, Payload, Position, Publication, Publisher};
@@ -328,7 +328,8 @@ fn subscribing_asks_the_hub() {
     let Action::Subscribe { ticket: Ticket(2), topic, since: None, variant } = client.acts() else {
         panic!()
     };
-    assert_eq!((topic.as_str(), variant), ("stream:c", Variant::Centrifuge));
+    let plain = Variant { language: Language::Centrifuge, class: None };
+    assert_eq!((topic.as_str(), variant), ("stream:c", plain));
     assert_eq!(
         client.hears(2, subscribed(Recovery::NotAsked)),
         [r#"{"id":2,"subscribe":{"recoverable":true,"positioned":true,"epoch":"e","offset":8}}"#]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::slots::{Part, Slots};
 use super::stats::Stats;
-use super::{Completion, Errno, Farewell, Fatal, Lease, Ring, Sends, Socket, Token, Wait};
+use super::{Completion, Errno, Farewell, Fatal, Lease, Ring, Sends, Socket, TcpInfo, Token, Wait};
 
 mod connection;
 mod faults;
@@ -240,7 +240,13 @@ impl Ring for SimRing {
     fn peer(&self, socket: Socket) -> Option<SocketAddr> {
         let world = self.world.state();
         let pipe = world.socket(socket, self.node).pipe;
-        world.pipes[pipe].has_peer().then(|| world::client_address(pipe))
+        Some(world::client_address(pipe))
+    }
+
+    fn tcp_info(&self, socket: Socket) -> Option<TcpInfo> {
+        let world = self.world.state();
+        let pipe = world.socket(socket, self.node).pipe;
+        Some(world.pipes[pipe].tcp_info())
     }
 
     fn wake(&mut self, node: usize) {

@@ -1,8 +1,9 @@
 //! One simulated TCP connection: two bounded directions, FIN and RST, as Linux treats them.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use crate::ring::{Errno, Farewell};
+use crate::ring::{Errno, Farewell, TcpInfo};
 
 const ECONNRESET: Errno = Errno(libc::ECONNRESET);
 const EPIPE: Errno = Errno(libc::EPIPE);
@@ -45,6 +46,10 @@ pub(super) struct Pipe {
     broken: bool,
     /// The server has reset the connection.
     client_reset: bool,
+    /// Bytes that the server has sent.
+    sent: u64,
+    /// Bytes that the client has sent.
+    received: u64,
 }
 
 impl Pipe {
@@ -61,6 +66,8 @@ impl Pipe {
             error: None,
             broken: false,
             client_reset: false,
+            sent: 0,
+            received: 0,
         }
     }
 
@@ -109,6 +116,7 @@ impl Pipe {
         } else {
             self.outbound.extend(&bytes[..sent]);
         }
+        self.sent += sent as u64;
         Ok(sent)
     }
 
@@ -130,9 +138,20 @@ impl Pipe {
         self.inbound.clear();
     }
 
-    /// Whether the peer is still known.
-    pub(super) fn has_peer(&self) -> bool {
-        !self.broken
+    /// What the kernel would tell: there is no network, so nothing is late or lost.
+    pub(super) fn tcp_info(&self) -> TcpInfo {
+        TcpInfo {
+            rtt: Duration::ZERO,
+            rtt_variance: Duration::ZERO,
+            retransmitted_segments: 0,
+            lost_segments: 0,
+            unacked_segments: 0,
+            not_sent_bytes: 0,
+            acked_bytes: self.sent,
+            received_bytes: self.received,
+            last_received: Duration::ZERO,
+            window_closed: Duration::ZERO,
+        }
     }
 
     /// The client sends; returns how many bytes its kernel takes.
@@ -146,6 +165,7 @@ impl Pipe {
         }
         let taken = bytes.len().min(self.inbound_max - self.inbound.len());
         self.inbound.extend(&bytes[..taken]);
+        self.received += taken as u64;
         taken
     }
 

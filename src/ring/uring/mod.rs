@@ -7,7 +7,7 @@
 
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -19,19 +19,21 @@ use super::probe::{self, Feature, Features, StartError, explain, failed};
 use super::slots::{Part, Slots};
 use super::stats::Stats;
 use super::wakes::Wakes;
-use super::{Completion, Errno, Farewell, Fatal, Lease, Ring, Sends, Socket, Token, Wait};
+use super::{Completion, Errno, Farewell, Fatal, Lease, Ring, Sends, Socket, TcpInfo, Token, Wait};
 
 mod buffers;
 mod memory;
 mod queue;
 mod reap;
 pub(in crate::ring) mod setup;
+mod socket;
 pub(in crate::ring) mod trial;
 mod user_data;
 
 use buffers::{Buffers, Sharing};
 use queue::{Pause, Queue};
 pub use setup::{Pool, Settings};
+use socket::{borrow, own};
 use user_data::{Kind, UserData};
 
 /// Sends that one enter submits: bounds the time that a fan-out keeps received bytes waiting.
@@ -337,8 +339,11 @@ impl Ring for Uring {
     }
 
     fn peer(&self, socket: Socket) -> Option<SocketAddr> {
-        let address = rustix::net::getpeername(borrow(&socket)).ok().flatten()?;
-        SocketAddr::try_from(address).ok()
+        socket::peer(socket)
+    }
+
+    fn tcp_info(&self, socket: Socket) -> Option<TcpInfo> {
+        socket::tcp_info(socket)
     }
 
     fn wake(&mut self, node: usize) {
@@ -458,23 +463,6 @@ fn pause(wait: Wait) -> Pause {
             duration => Pause::For(duration),
         },
     }
-}
-
-/// The socket's descriptor, for one system call.
-fn borrow(socket: &Socket) -> BorrowedFd<'_> {
-    let fd: RawFd = socket.0;
-    // SAFETY: `borrow_raw` wants a descriptor that stays open for the borrow: a `Socket` is made
-    // only for an accepted descriptor, and it is open until the caller gives it to `close`; a caller
-    // that uses one later breaks the trait's contract, and gets EBADF or another's socket, no worse.
-    unsafe { BorrowedFd::borrow_raw(fd) }
-}
-
-/// The socket as a descriptor that closes itself.
-fn own(socket: Socket) -> OwnedFd {
-    use std::os::fd::FromRawFd;
-    // SAFETY: `from_raw_fd` wants an open descriptor that nobody else closes: the caller has just
-    // been given it by accept and hands it on to nobody.
-    unsafe { OwnedFd::from_raw_fd(socket.0) }
 }
 
 #[cfg(test)]
