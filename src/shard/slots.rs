@@ -165,7 +165,7 @@ mod tests {
 
     use super::super::closes::Registry;
     use super::*;
-    use crate::conn::connection::Room;
+    use crate::conn::guest::Room;
     use crate::dialect::cause::Cause;
     use crate::ring::sim::{Faults, World};
     use crate::ring::{Completion, Ring, Wait};
