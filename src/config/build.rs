@@ -15,7 +15,9 @@ use crate::ws::deflate::Settings as DeflateSettings;
 
 use super::reader::{Sections, Settings};
 use super::violation::Violation;
-use super::{ApiAccess, ApiKey, Centrifuge, Config, Deflate, Drain, Http, Limits, Listener, Log};
+use super::{
+    ApiAccess, ApiKey, Centrifuge, Config, Deflate, Drain, Http, Limits, Listener, Log, Memory,
+};
 use super::{LogFormat, Operator, Ring, Routes, Socket, Websocket};
 
 /// Shorter keys can be guessed.
@@ -35,6 +37,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         deflate: deflate(sections.one("deflate")),
         outbox: outbox(sections.one("outbox")),
         limits: limits(sections.one("limits"), violations),
+        memory: memory(sections.one("memory")),
         routes: Routes {
             raw: sections.one("raw").switch("enabled"),
             echo: sections.one("echo").switch("enabled"),
@@ -189,6 +192,11 @@ fn limits(settings: &Settings, violations: &mut Vec<Violation>) -> Limits {
         commands: (commands_rate > 0).then(|| Rate::new(commands_rate, commands_burst)),
         topics_max: settings.number("topics_max"),
     }
+}
+
+fn memory(settings: &Settings) -> Memory {
+    let budget = Some(settings.number("budget")).filter(|bytes| *bytes > 0);
+    Memory { budget, share: settings.number("share") }
 }
 
 fn centrifuge(settings: &Settings) -> Centrifuge {

@@ -220,6 +220,12 @@ pub const SECTIONS: &[Section] = &[
         key("topics_max", count(1, 100_000_000), "100000",
             "Most topics in all."),
     ]),
+    single("memory", &[
+        key("budget", bytes(0, 1024 * GIB), "0 B",
+            "Memory that the process may use; above 80 % of it new connections are refused, above 90 % those that hold most are closed; 0 B: share of what there is."),
+        key("share", count(1, 100), "75",
+            "Percent of the control group's limit, or else of the machine's memory, that are the budget when none is given."),
+    ]),
     single("raw", &[
         key("enabled", Kind::Switch, "true",
             "Serve /topic/{topic}: one topic for each connection, messages without an envelope."),

@@ -47,6 +47,8 @@ pub struct Config {
     pub outbox: OutboxSettings,
     /// How many there may be.
     pub limits: Limits,
+    /// How much memory.
+    pub memory: Memory,
     /// What is served.
     pub routes: Routes,
     /// The Centrifugo protocol.
@@ -166,6 +168,15 @@ pub struct Limits {
     pub commands: Option<Rate>,
     /// Topics in all.
     pub topics_max: usize,
+}
+
+/// How much memory the process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// In bytes; `None`: a share of what there is.
+    pub budget: Option<u64>,
+    /// That share, in percent.
+    pub share: u8,
 }
 
 /// What is served on the client listeners; at least one of them is.

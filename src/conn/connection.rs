@@ -12,6 +12,7 @@ use super::closing::{Ending, Epitaph, Verdict};
 use super::guest::{Lack, Room};
 use super::last_words::LastWords;
 use super::open::{Open, Read, TICKETS_MAX};
+pub use super::stage::{Leave, Stage};
 use super::upgrade::{Admission, Head, Step};
 use super::{Context, Settings};
 
@@ -49,26 +50,6 @@ enum Phase {
     LastWords(LastWords),
     /// Nothing more is to be done.
     Over(Leave, Epitaph),
-}
-
-/// What the socket is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Read and write.
-    Talking,
-    /// Write what is queued, then FIN; read on.
-    LastWords,
-    /// Close.
-    Over(Leave),
-}
-
-/// How to close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
-    /// With FIN.
-    Fin,
-    /// With RST.
-    Reset,
 }
 
 impl Connection {
@@ -213,6 +194,17 @@ impl Connection {
                 input.len()
             }
         }
+    }
+
+    /// Bytes on the heap that this connection owns.
+    pub fn heap_bytes(&self) -> usize {
+        let phase = match &self.phase {
+            Phase::Admitting(admission) => size_of_val(&**admission),
+            Phase::Open(open) => open.heap_bytes(),
+            Phase::LastWords(last) => last.receiver.as_ref().map_or(0, Receiver::heap_bytes),
+            Phase::Head(_) | Phase::Over(..) => 0,
+        };
+        self.carry.capacity() + phase
     }
 
     /// The client's own bytes have arrived.

@@ -262,6 +262,18 @@ impl Open {
         self.receiver
     }
 
+    /// Bytes on the heap that this client owns alone.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let unfinished = self.unfinished.as_ref().map_or(0, |unfinished| {
+            size_of::<Unfinished>() + unfinished.pong_owed.as_ref().map_or(0, |pong| pong.len())
+        });
+        let session = match &self.session {
+            Session::Centrifuge(session) => session.heap_bytes(),
+            Session::Raw(_) | Session::Echo => 0,
+        };
+        self.receiver.heap_bytes() + self.allowance.heap_bytes() + unfinished + session
+    }
+
     fn message_deadline(&self) -> Option<Instant> {
         self.unfinished.as_ref().and_then(|unfinished| unfinished.message_deadline)
     }

@@ -110,6 +110,7 @@ pub fn of_shards(
         shards,
         seats: seats(connections_max),
         listener_seats: config.listeners.iter().map(|l| l.connections_max.map(seats)).collect(),
+        buffers_bytes: buffers_bytes(config),
         turned_away_max: told.div_ceil(shards),
         handshakes_max: config.limits.handshakes_max.div_ceil(shards),
         subscriptions_max: config.limits.subscriptions_max,
@@ -119,6 +120,12 @@ pub fn of_shards(
         epoch_nonce,
         conn,
     }
+}
+
+/// Memory of a shard's receive buffers.
+fn buffers_bytes(config: &Config) -> usize {
+    let ring = &config.ring;
+    usize::from(ring.buffers) * usize::try_from(ring.buffer_bytes).unwrap_or(usize::MAX)
 }
 
 /// Settings of the rings.

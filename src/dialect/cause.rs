@@ -210,7 +210,6 @@ impl Cause {
         Self::TlsAlert,
         Self::TlsFailed,
         Self::TlsTimeout,
-        Self::Shed,
         Self::Forbidden,
         Self::Expired,
         Self::PositionLost,

@@ -21,6 +21,10 @@ pub struct Audit {
     pub newcomers: usize,
     /// Bytes queued for clients.
     pub outbox_bytes: usize,
+    /// Bytes that connections own alone.
+    pub private_bytes: usize,
+    /// Bytes of the frames made here that are alive.
+    pub frames_bytes: usize,
     /// Connections whose socket is full.
     pub backlogs: usize,
     /// Subscriptions that stand.
@@ -54,6 +58,7 @@ impl<R: Ring> Shard<R> {
             topics: self.topics.len(),
             homes: self.homes.len(),
             sends: self.flush.len(),
+            frames_bytes: self.frames.bytes(),
             newcomers: self.newcomers.len(),
             outgoing: self.outgoing.iter().map(std::collections::VecDeque::len).sum(),
             estates: self.closes.estates(),
@@ -70,6 +75,7 @@ impl<R: Ring> Shard<R> {
             ("turned away", self.turned_away, audit.turned_away),
             ("subscribers", self.topics.subscribers(), audit.joined),
             ("expected subscribers", self.topics.expected(), audit.pending),
+            ("private bytes", self.weights.sum(), audit.private_bytes),
             ("leases", self.ring.leases_out(), 0),
             ("contexts", self.desk.codec.contexts(), audit.deflate_contexts),
         ] {
@@ -95,6 +101,7 @@ impl<R: Ring> Shard<R> {
         audit.connections += 1;
         audit.handshaking += usize::from(slot.conn.protocol().is_none());
         audit.turned_away += usize::from(slot.flags.turned_away);
+        audit.private_bytes += super::memory::heap_bytes(slot);
         audit.outbox_bytes += slot.outbox.bytes();
         audit.backlogs += usize::from(slot.outbox.is_backlogged());
         audit.deflate_contexts += usize::from(slot.conn.keeps_context());

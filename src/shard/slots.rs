@@ -30,6 +30,9 @@ pub(super) enum Reading {
     Ended,
 }
 
+/// What a place takes, whether anybody is in it or not.
+pub(super) const SLOT_BYTES: usize = size_of::<Place>();
+
 /// One connection and what its shard keeps for it.
 #[derive(Debug)]
 pub(super) struct Slot {

@@ -80,6 +80,15 @@ impl Session {
         self.client
     }
 
+    /// Bytes on the heap that this client owns, its session included.
+    pub fn heap_bytes(&self) -> usize {
+        let pending = match &self.phase {
+            Phase::Greeting { .. } => 0,
+            Phase::Open(open) => open.heap_bytes(),
+        };
+        size_of::<Self>() + pending
+    }
+
     /// When [`Session::timeout`] wants to be called.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         match self.phase {
