@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use ringway::config;
-use ringway::conn::connection::{Connection, Leave, Room, Stage};
-use ringway::conn::guest::Lack;
+use ringway::conn::connection::{Connection, Leave, Stage};
+use ringway::conn::guest::{Lack, Room};
 use ringway::conn::{Codec, Context, Settings, Tally};
 use ringway::daemon::settings::of_connections;
 use ringway::dialect::cause::{Cause, Farewell};

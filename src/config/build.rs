@@ -15,7 +15,9 @@ use crate::ws::deflate::Settings as DeflateSettings;
 
 use super::reader::{Sections, Settings};
 use super::violation::Violation;
-use super::{ApiAccess, ApiKey, Centrifuge, Config, Deflate, Drain, Http, Limits, Listener, Log};
+use super::{
+    ApiAccess, ApiKey, Centrifuge, Config, Deflate, Drain, Http, Limits, Listener, Log, Memory,
+};
 use super::{LogFormat, Operator, Ring, Routes, Socket, Websocket, tls};
 
 /// Shorter keys can be guessed.
@@ -36,6 +38,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         deflate: deflate(sections.one("deflate")),
         outbox: outbox(sections.one("outbox")),
         limits: limits(sections.one("limits"), violations),
+        memory: memory(sections.one("memory")),
         routes: Routes {
             raw: sections.one("raw").switch("enabled"),
             echo: sections.one("echo").switch("enabled"),
@@ -179,6 +182,8 @@ fn outbox(settings: &Settings) -> OutboxSettings {
 fn limits(settings: &Settings, violations: &mut Vec<Violation>) -> Limits {
     let address_rate: u32 = settings.number("address_rate");
     let address_burst = settings.number("address_burst");
+    let commands_rate: u32 = settings.number("commands_rate");
+    let commands_burst = settings.number("commands_burst");
     Limits {
         connections_max: Some(settings.number("connections_max")).filter(|n| *n > 0),
         handshakes_max: settings.number("handshakes_max"),
@@ -187,8 +192,14 @@ fn limits(settings: &Settings, violations: &mut Vec<Violation>) -> Limits {
         address_rate: (address_rate > 0).then(|| Rate::new(address_rate, address_burst)),
         address_exempt: networks(settings, "address_exempt", violations),
         subscriptions_max: settings.number("subscriptions_max"),
+        commands: (commands_rate > 0).then(|| Rate::new(commands_rate, commands_burst)),
         topics_max: settings.number("topics_max"),
     }
+}
+
+fn memory(settings: &Settings) -> Memory {
+    let budget = Some(settings.number("budget")).filter(|bytes| *bytes > 0);
+    Memory { budget, share: settings.number("share") }
 }
 
 fn centrifuge(settings: &Settings) -> Centrifuge {

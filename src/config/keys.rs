@@ -247,8 +247,18 @@ pub const SECTIONS: &[Section] = &[
             "Networks to which the limits for addresses do not apply. Nor do they to trusted_proxies."),
         key("subscriptions_max", count(1, 1_000_000), "128",
             "Most topics that one connection may be subscribed to."),
+        key("commands_rate", count(0, 1_000_000), "1000",
+            "Commands per second that one client may send on average: publications of raw clients, commands of Centrifugo ones; 0: any number."),
+        key("commands_burst", count(1, 1_000_000), "1000",
+            "Commands that one client may send at once."),
         key("topics_max", count(1, 100_000_000), "100000",
             "Most topics in all."),
+    ]),
+    single("memory", &[
+        key("budget", bytes(0, 1024 * GIB), "0 B",
+            "Memory that the process may use; above 80 % of it new connections are refused, above 90 % those that hold most are closed; 0 B: share of what there is."),
+        key("share", count(1, 100), "75",
+            "Percent of the control group's limit, or else of the machine's memory, that are the budget when none is given."),
     ]),
     single("raw", &[
         key("enabled", Kind::Switch, "true",

@@ -50,6 +50,8 @@ pub struct Config {
     pub outbox: OutboxSettings,
     /// How many there may be.
     pub limits: Limits,
+    /// How much memory.
+    pub memory: Memory,
     /// What is served.
     pub routes: Routes,
     /// The Centrifugo protocol.
@@ -169,8 +171,19 @@ pub struct Limits {
     pub address_exempt: Networks,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
+    /// Commands of one client; `None`: any number.
+    pub commands: Option<Rate>,
     /// Topics in all.
     pub topics_max: usize,
+}
+
+/// How much memory the process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// In bytes; `None`: a share of what there is.
+    pub budget: Option<u64>,
+    /// That share, in percent.
+    pub share: u8,
 }
 
 /// What is served on the client listeners; at least one of them is.

@@ -9,9 +9,10 @@ use crate::ws::close::CloseCode;
 use crate::ws::receiver::Receiver;
 
 use super::closing::{Ending, Epitaph, Verdict};
-use super::guest::Lack;
+use super::guest::{Lack, Room};
 use super::last_words::{Hearing, LastWords};
 use super::open::{Open, Read, TICKETS_MAX};
+pub use super::stage::{Leave, Stage};
 use super::upgrade::{Admission, Head, Step};
 use super::{Context, Settings};
 
@@ -49,35 +50,6 @@ enum Phase {
     LastWords(LastWords),
     /// Nothing more is to be done.
     Over(Leave, Epitaph),
-}
-
-/// Whether there is room for one more connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// There is.
-    Free,
-    /// There is none: its request is answered with 429 or 503.
-    Full(Lack),
-}
-
-/// What the socket is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Read and write.
-    Talking,
-    /// Write what is queued, then FIN; read on.
-    LastWords,
-    /// Close.
-    Over(Leave),
-}
-
-/// How to close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
-    /// With FIN.
-    Fin,
-    /// With RST.
-    Reset,
 }
 
 impl Connection {
@@ -229,6 +201,17 @@ impl Connection {
                 input.len()
             }
         }
+    }
+
+    /// Bytes on the heap that this connection owns.
+    pub fn heap_bytes(&self) -> usize {
+        let phase = match &self.phase {
+            Phase::Admitting(admission) => size_of_val(&**admission),
+            Phase::Open(open) => open.heap_bytes(),
+            Phase::LastWords(last) => last.heap_bytes(),
+            Phase::Head(_) | Phase::Over(..) => 0,
+        };
+        self.carry.capacity() + phase
     }
 
     /// The client's own bytes have arrived.

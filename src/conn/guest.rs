@@ -41,6 +41,15 @@ pub struct AddressLimits {
     pub exempt: Networks,
 }
 
+/// Whether there is room for one more connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is.
+    Free,
+    /// There is none: its request is answered with 429 or 503.
+    Full(Lack),
+}
+
 /// Why there is no room for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {

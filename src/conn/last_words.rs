@@ -36,6 +36,11 @@ impl LastWords {
         Self { receiver, discarded: 0, deadline: cx.now + cx.settings.close_timeout, epitaph }
     }
 
+    /// Bytes of an unfinished message.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.receiver.as_ref().map_or(0, Receiver::heap_bytes)
+    }
+
     /// Looks for the client's Close, and throws everything else away.
     pub(super) fn read(
         &mut self,

@@ -28,7 +28,9 @@ mod last_words;
 mod newest;
 mod open;
 pub mod outbox;
+mod piece;
 pub mod route;
+mod stage;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod tls;

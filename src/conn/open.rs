@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::auth::rate::Meter;
+use crate::dialect::allowance::Allowance;
 use crate::dialect::cause::Cause;
 use crate::dialect::keepalive::{Due, Keepalive};
 use crate::dialect::{self, Action, Answer, Session, Ticket};
@@ -33,13 +34,19 @@ pub(super) struct Open {
     peer: Option<Box<Peer>>,
     keepalive: Keepalive,
     control_frames: Meter,
-    /// When the message that has begun must be complete.
-    message_deadline: Option<Instant>,
+    allowance: Allowance,
     /// The last time something other than a pong came.
     heard: Instant,
+    /// What has begun and not ended; an idle client has nothing of it.
+    unfinished: Option<Box<Unfinished>>,
+}
+
+#[derive(Debug, Default)]
+struct Unfinished {
+    /// When the message that has begun must be complete.
+    message_deadline: Option<Instant>,
     /// The payload of the last ping, while the client does not read our pongs.
-    #[expect(clippy::box_collection, reason = "most connections owe none")]
-    pong_owed: Option<Box<Vec<u8>>>,
+    pong_owed: Option<Box<[u8]>>,
 }
 
 /// How far the input was read.
@@ -66,9 +73,9 @@ impl Open {
             peer,
             keepalive: Keepalive::new(cx.now, settings, cx.random.f32()),
             control_frames: Meter::new(cx.now),
-            message_deadline: None,
+            allowance: Allowance::default(),
             heard: cx.now,
-            pong_owed: None,
+            unfinished: None,
         }
     }
 
@@ -126,12 +133,14 @@ impl Open {
         match event {
             Event::Text(text) => {
                 note_message(text.len(), cx);
-                let mut dialect = dialect_context(&mut self.keepalive, &self.peer, cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
                 self.session.message_text(text, &mut dialect);
             }
             Event::Binary(bytes) => {
                 note_message(bytes.len(), cx);
-                let mut dialect = dialect_context(&mut self.keepalive, &self.peer, cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
                 self.session.message_binary(bytes, &mut dialect);
             }
             Event::Compressed(kind, payload) => {
@@ -142,7 +151,8 @@ impl Open {
                     Err(error) => return (consumed, Read::Broken(error)),
                 };
                 note_message(message.bytes().len(), cx);
-                let mut dialect = dialect_context(&mut self.keepalive, &self.peer, cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
                 match kind {
                     Kind::Text => self.session.message_text(message.bytes(), &mut dialect),
                     Kind::Binary => self.session.message_binary(message.bytes(), &mut dialect),
@@ -155,7 +165,7 @@ impl Open {
                 }
                 cx.tally.pings_received += 1;
                 if cx.is_backlogged {
-                    self.pong_owed = Some(Box::new(payload.to_vec()));
+                    self.unfinished.get_or_insert_default().pong_owed = Some(payload.into());
                 } else {
                     write_pong(payload, cx);
                 }
@@ -165,7 +175,8 @@ impl Open {
                     return (consumed, Read::End(Cause::ControlFlood));
                 }
                 cx.tally.pongs += 1;
-                let mut dialect = dialect_context(&mut self.keepalive, &self.peer, cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
                 self.session.pong(&mut dialect);
             }
             Event::Close(close) => {
@@ -187,14 +198,14 @@ impl Open {
         cx: &mut Context<'_>,
     ) -> Read {
         let before = cx.actions.len();
-        let mut dialect = dialect_context(&mut self.keepalive, &self.peer, cx);
+        let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
         self.session.answer(ticket, answer, &mut dialect);
         settle(before, pending, cx)
     }
 
     /// Does what is due; tells the cause when the connection is to end.
     pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
-        if self.message_deadline.is_some_and(|deadline| deadline <= cx.now) {
+        if self.message_deadline().is_some_and(|deadline| deadline <= cx.now) {
             return Some(Cause::MessageTimeout);
         }
         let idle = cx.settings.idle_timeout;
@@ -202,7 +213,8 @@ impl Open {
             return Some(Cause::Idle);
         }
         if self.session.deadline().is_some_and(|deadline| deadline <= cx.now) {
-            let mut dialect = dialect_context(&mut self.keepalive, &self.peer, cx);
+            let mut dialect =
+                dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
             self.session.timeout(&mut dialect);
             if let Some(Action::Close(cause)) = cx.actions.pop_if(|a| matches!(a, Action::Close(_)))
             {
@@ -216,7 +228,8 @@ impl Open {
             Due::Ping => {
                 cx.tally.pings += 1;
                 let before = cx.frames.len();
-                let mut dialect = dialect_context(&mut self.keepalive, &self.peer, cx);
+                let mut dialect =
+                    dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
                 self.session.ping(&mut dialect);
                 cx.tally.control_bytes += cx.frames.len() - before;
             }
@@ -227,7 +240,7 @@ impl Open {
     /// When [`Open::handle_timeout`] is to be called.
     pub(super) fn deadline(&self, settings: &super::Settings) -> Instant {
         let idle = settings.idle_timeout.map(|idle| self.heard + idle);
-        [self.message_deadline, idle, self.session.deadline()]
+        [self.message_deadline(), idle, self.session.deadline()]
             .into_iter()
             .flatten()
             .fold(self.keepalive.deadline(), Instant::min)
@@ -235,8 +248,12 @@ impl Open {
 
     /// The client reads again: pays the pong that is owed.
     pub(super) fn unblocked(&mut self, cx: &mut Context<'_>) {
-        if let Some(payload) = self.pong_owed.take() {
+        let Some(unfinished) = &mut self.unfinished else { return };
+        if let Some(payload) = unfinished.pong_owed.take() {
             write_pong(&payload, cx);
+        }
+        if unfinished.message_deadline.is_none() {
+            self.unfinished = None;
         }
     }
 
@@ -245,12 +262,32 @@ impl Open {
         self.receiver
     }
 
-    fn watch_message(&mut self, cx: &Context<'_>) {
-        self.message_deadline = match (self.receiver.is_mid_message(), self.message_deadline) {
-            (false, _) => None,
-            (true, None) => Some(cx.now + cx.settings.message_timeout),
-            (true, deadline) => deadline,
+    /// Bytes on the heap that this client owns alone.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let unfinished = self.unfinished.as_ref().map_or(0, |unfinished| {
+            size_of::<Unfinished>() + unfinished.pong_owed.as_ref().map_or(0, |pong| pong.len())
+        });
+        let session = match &self.session {
+            Session::Centrifuge(session) => session.heap_bytes(),
+            Session::Raw(_) | Session::Echo => 0,
         };
+        self.receiver.heap_bytes() + self.allowance.heap_bytes() + unfinished + session
+    }
+
+    fn message_deadline(&self) -> Option<Instant> {
+        self.unfinished.as_ref().and_then(|unfinished| unfinished.message_deadline)
+    }
+
+    fn watch_message(&mut self, cx: &Context<'_>) {
+        if self.receiver.is_mid_message() {
+            let deadline = &mut self.unfinished.get_or_insert_default().message_deadline;
+            deadline.get_or_insert(cx.now + cx.settings.message_timeout);
+        } else if let Some(unfinished) = &mut self.unfinished {
+            unfinished.message_deadline = None;
+            if unfinished.pong_owed.is_none() {
+                self.unfinished = None;
+            }
+        }
     }
 }
 
@@ -282,6 +319,7 @@ fn note_message(len: usize, cx: &mut Context<'_>) {
 
 fn dialect_context<'a>(
     keepalive: &'a mut Keepalive,
+    allowance: &'a mut Allowance,
     peer: &Option<Box<Peer>>,
     cx: &'a mut Context<'_>,
 ) -> dialect::Context<'a> {
@@ -293,6 +331,7 @@ fn dialect_context<'a>(
         actions: cx.actions,
         namespaces: &cx.settings.namespaces,
         keepalive,
+        allowance,
         settings: &cx.settings.dialect,
         scratch: cx.scratch,
         written: &mut cx.tally.written,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::newest::Places;
+pub use super::piece::Piece;
 use super::tls::session::Tls;
 use crate::dialect::cause::Cause;
 use crate::topic::subscribers::TopicId;
@@ -32,46 +33,6 @@ pub struct Settings {
 
 /// Small pieces are copied together up to this many bytes, so that they need one send.
 const GATHER_BYTES_MAX: usize = 64 * 1024;
-
-/// One or several whole frames.
-#[derive(Clone, Debug)]
-pub enum Piece {
-    /// Bytes of the turn's arena: gone when the turn ends.
-    Turn(Range<u32>),
-    /// Bytes that stay, shared between the connections of a shard.
-    Frame(Rc<Bytes>),
-}
-
-impl Piece {
-    /// Bytes.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Turn(range) => range.len(),
-            Self::Frame(frame) => frame.len(),
-        }
-    }
-
-    /// Whether there are no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The bytes.
-    pub fn bytes<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
-        match self {
-            Self::Turn(range) => &arena[range.start as usize..range.end as usize],
-            Self::Frame(frame) => frame,
-        }
-    }
-
-    /// The bytes from `start` on, in memory that stays.
-    pub fn into_owned(self, start: usize, arena: &[u8]) -> Bytes {
-        match self {
-            Self::Turn(_) => Bytes::copy_from_slice(&self.bytes(arena)[start..]),
-            Self::Frame(frame) => frame.slice(start..),
-        }
-    }
-}
 
 /// What became of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +78,10 @@ enum Queue {
 struct Backlog {
     /// What the armed send was given.
     armed: Bytes,
+    /// Bytes of it that nobody else has.
+    armed_own: usize,
+    /// Bytes in the queue that nobody else has.
+    queued_own: usize,
     /// When a backlog without progress is too old.
     stalled_at: Instant,
     /// When too many queued bytes are too old; `None` while they are few.
@@ -131,6 +96,22 @@ impl Outbox {
     /// Bytes queued, with those of the armed send.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes on the heap that this connection owns alone: not the frames that it shares.
+    pub fn heap_bytes(&self) -> usize {
+        let table = match &self.queue {
+            Queue::Many(pieces) => pieces.capacity() * size_of::<Piece>(),
+            Queue::Empty | Queue::One(_) => 0,
+        };
+        let own = match &self.backlog {
+            Some(backlog) => {
+                let copies = backlog.armed_own + backlog.queued_own + backlog.urgent.capacity();
+                size_of::<Backlog>() + copies
+            }
+            None => self.queue.own_bytes(),
+        };
+        table + own
     }
 
     /// Whether nothing is queued and no send is armed.
@@ -215,9 +196,12 @@ impl Outbox {
 
     fn append(&mut self, piece: Piece, arena: &[u8]) -> Pushed {
         let piece = match (&self.backlog, piece) {
-            (Some(_), turn @ Piece::Turn(_)) => Piece::Frame(Rc::new(turn.into_owned(0, arena))),
+            (Some(_), turn @ Piece::Turn(_)) => Piece::Own(Rc::new(turn.into_owned(0, arena))),
             (_, piece) => piece,
         };
+        if let Some(backlog) = self.backlog.as_mut() {
+            backlog.queued_own += piece.own_bytes();
+        }
         match &mut self.queue {
             Queue::Empty => {
                 self.queue = Queue::One(piece);
@@ -278,10 +262,13 @@ impl Outbox {
         if let Queue::Many(pieces) = &mut self.queue {
             pieces.iter_mut().for_each(|piece| keep(piece, arena));
         }
+        let is_shared = matches!(flight, Piece::Frame(_));
         let rest = flight.into_owned(sent, arena);
         self.bytes += rest.len();
         self.backlog = Some(Box::new(Backlog {
             armed: rest.clone(),
+            armed_own: if is_shared { 0 } else { rest.len() },
+            queued_own: self.queue.own_bytes(),
             stalled_at: now + settings.stall_timeout,
             soft_at: None,
             urgent: Vec::new(),
@@ -342,7 +329,8 @@ impl Outbox {
     pub fn drop_queued(&mut self) -> usize {
         self.queue = Queue::Empty;
         let armed = self.backlog.as_mut().map_or(0, |backlog| {
-            backlog.urgent.clear();
+            backlog.urgent = Vec::new();
+            backlog.queued_own = 0;
             backlog.places.clear();
             backlog.armed.len()
         });
@@ -371,21 +359,31 @@ impl Outbox {
     fn next_owned(&mut self) -> Option<Bytes> {
         let backlog = self.backlog.as_mut()?;
         if !backlog.urgent.is_empty() {
+            backlog.armed_own = backlog.urgent.len();
             return Some(std::mem::take(&mut backlog.urgent).into());
         }
+        backlog.armed_own = 0;
         let before = self.queue.len();
         let next = match std::mem::take(&mut self.queue) {
             Queue::Empty => None,
-            Queue::One(piece) => Some(piece.into_owned(0, &[])),
+            Queue::One(piece) => {
+                backlog.armed_own = piece.own_bytes();
+                backlog.queued_own = 0;
+                Some(piece.into_owned(0, &[]))
+            }
             Queue::Many(mut pieces) => {
                 let mut joined = Vec::new();
+                let gathered = gather_count(&pieces);
+                let own = pieces.iter().take(gathered).map(Piece::own_bytes).sum::<usize>();
+                backlog.queued_own -= own;
                 let piece = gather(&mut pieces, &mut joined);
+                backlog.armed_own = if gathered > 1 { joined.len() } else { own };
                 if !pieces.is_empty() {
                     self.queue = Queue::Many(pieces);
                 }
                 Some(match piece {
                     Piece::Turn(_) => Bytes::from(joined),
-                    Piece::Frame(frame) => Bytes::clone(&frame),
+                    Piece::Frame(frame) | Piece::Own(frame) => Bytes::clone(&frame),
                 })
             }
         };
@@ -395,6 +393,15 @@ impl Outbox {
 }
 
 impl Queue {
+    /// Bytes in it that nobody else has.
+    fn own_bytes(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::One(piece) => piece.own_bytes(),
+            Self::Many(pieces) => pieces.iter().map(Piece::own_bytes).sum(),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Empty => 0,
@@ -414,15 +421,8 @@ impl Queue {
 
 /// Takes the first pieces as one: a large one alone, small ones copied together into `arena`.
 fn gather(pieces: &mut VecDeque<Piece>, arena: &mut Vec<u8>) -> Piece {
-    let mut count = 0;
-    let mut total = 0;
-    for piece in pieces.iter() {
-        if count > 0 && total + piece.len() > GATHER_BYTES_MAX {
-            break;
-        }
-        count += 1;
-        total += piece.len();
-    }
+    let count = gather_count(pieces);
+    let total = pieces.iter().take(count).map(Piece::len).sum();
     if count == 1
         && let Some(piece) = pieces.pop_front()
     {
@@ -435,10 +435,20 @@ fn gather(pieces: &mut VecDeque<Piece>, arena: &mut Vec<u8>) -> Piece {
             Piece::Turn(range) => {
                 arena.extend_from_within(range.start as usize..range.end as usize);
             }
-            Piece::Frame(frame) => arena.extend_from_slice(&frame),
+            Piece::Frame(frame) | Piece::Own(frame) => arena.extend_from_slice(&frame),
         }
     }
     Piece::Turn(arena_range(start, arena.len()))
+}
+
+/// How many of the first pieces go out as one.
+fn gather_count(pieces: &VecDeque<Piece>) -> usize {
+    let mut total = 0;
+    let fits = |(at, piece): &(usize, &Piece)| {
+        total += piece.len();
+        *at == 0 || total <= GATHER_BYTES_MAX
+    };
+    pieces.iter().enumerate().take_while(fits).count()
 }
 
 /// The range of the arena from `start` to `end`.
@@ -452,7 +462,7 @@ pub fn arena_range(start: usize, end: usize) -> Range<u32> {
 
 fn keep(piece: &mut Piece, arena: &[u8]) {
     if let Piece::Turn(_) = piece {
-        *piece = Piece::Frame(Rc::new(piece.clone().into_owned(0, arena)));
+        *piece = Piece::Own(Rc::new(piece.clone().into_owned(0, arena)));
     }
 }
 
@@ -463,7 +473,7 @@ fn follows(last: &Range<u32>, piece: &Piece) -> bool {
 fn len_u32(piece: &Piece) -> u32 {
     match piece {
         Piece::Turn(range) => range.end - range.start,
-        Piece::Frame(_) => 0,
+        Piece::Frame(_) | Piece::Own(_) => 0,
     }
 }
 

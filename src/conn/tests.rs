@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::connection::{Connection, Leave, Room, Stage};
-use super::guest::{Door, Guest, Unheard};
+use super::connection::{Connection, Leave, Stage};
+use super::guest::{Door, Guest, Room, Unheard};
 use super::*;
 use crate::auth::crowd::Crowd;
 use crate::auth::network::Networks;
@@ -61,7 +61,7 @@ pub(crate) fn settings() -> Settings {
         routes: route::Routes { raw: true, echo: true, centrifuge: true },
         doors: vec![door()],
         addresses: guest::AddressLimits::default(),
-        dialect: dialect::Settings { ping, centrifuge },
+        dialect: dialect::Settings { ping, commands: None, centrifuge },
         namespaces: Namespaces::new([Namespace {
             name: String::new(),
             mode: Mode::Stream,

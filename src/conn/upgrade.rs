@@ -18,8 +18,7 @@ use crate::ws::deflate::{Class, Outbound, Peer};
 use crate::ws::handshake::{self, AcceptKey, Upgrade, accept_response};
 
 use super::Context;
-use super::connection::Room;
-use super::guest::{Guest, Lack};
+use super::guest::{Guest, Lack, Room};
 use super::route::Route;
 
 /// The subprotocol that Centrifugo clients may offer for JSON.

@@ -6,6 +6,7 @@ mod control;
 pub mod exit;
 mod limits;
 mod logs;
+mod memory;
 pub mod settings;
 mod source;
 mod start;

@@ -63,6 +63,7 @@ pub fn of_connections(config: &Config, shards: usize, now: Instant) -> conn::Set
         addresses: addresses(config, shards, now),
         dialect: dialect::Settings {
             ping: config.websocket.ping,
+            commands: config.limits.commands,
             centrifuge: centrifuge::Settings {
                 ping: config.centrifuge.ping,
                 connect_timeout: config.centrifuge.connect_timeout,
@@ -109,6 +110,7 @@ pub fn of_shards(
         shards,
         seats: seats(connections_max),
         listener_seats: config.listeners.iter().map(|l| l.connections_max.map(seats)).collect(),
+        buffers_bytes: buffers_bytes(config),
         turned_away_max: told.div_ceil(shards),
         handshakes_max: config.limits.handshakes_max.div_ceil(shards),
         subscriptions_max: config.limits.subscriptions_max,
@@ -124,6 +126,12 @@ pub fn of_shards(
         },
         conn,
     }
+}
+
+/// Memory of a shard's receive buffers.
+fn buffers_bytes(config: &Config) -> usize {
+    let ring = &config.ring;
+    usize::from(ring.buffers) * usize::try_from(ring.buffer_bytes).unwrap_or(usize::MAX)
 }
 
 /// Settings of the rings.

@@ -21,13 +21,14 @@ use crate::conn::tls::offer::Offer;
 use crate::dialect::cause::{Cause, Initiator, Protocol};
 use crate::mail::post::{self, Post};
 use crate::metrics::export::Exporter;
-use crate::metrics::{self, ControlWriter, Reader};
+use crate::metrics::{self, ControlWriter, ProcessReader, Reader};
 use crate::ring::wakes::Wakes;
 use crate::shard::labels::Labels;
 
 use super::certificates::Keeper;
 use super::control::{Gateway, listen_for};
 use super::exit::Failure;
+use super::memory::{self, Budget};
 use super::threads::{self, Job, Report, cannot_listen};
 use super::{limits, settings};
 
@@ -62,7 +63,11 @@ impl Gateway {
         tokio_uring::spawn(super::control::listen_to_shards(wakes, shards, Rc::clone(&hub)));
         let mut gateway = Self::new(config, hub, shards, reports);
         gateway.await_shards().await?;
-        gateway.serve_operators(readers, started, keeper).await?;
+        let (numbers, process) = metrics::process();
+        let budget = gateway.memory_budget().await;
+        let hub = Rc::clone(&gateway.hub);
+        tokio_uring::spawn(memory::watch(budget, readers.clone(), numbers, hub));
+        gateway.serve_operators(readers, process, started, keeper).await?;
         gateway.readiness.set(Readiness::Ready);
         tracing::info!(shards, connections_max, version = env!("CARGO_PKG_VERSION"), "serving");
         Ok(gateway)
@@ -76,6 +81,11 @@ impl Gateway {
     ) -> Self {
         let readiness = Rc::new(std::cell::Cell::new(Readiness::Starting));
         Self { config, hub, readiness, shards, reports, readers: Vec::new() }
+    }
+
+    async fn memory_budget(&self) -> Budget {
+        let memory = self.config.memory;
+        Budget::find(memory.budget, memory.share.into()).await
     }
 
     /// Waits until every shard accepts connections.
@@ -96,6 +106,7 @@ impl Gateway {
     async fn serve_operators(
         &mut self,
         readers: Vec<Reader<Labels>>,
+        process: ProcessReader,
         started: SystemTime,
         keeper: Keeper,
     ) -> Result<(), Failure> {
@@ -111,7 +122,7 @@ impl Gateway {
             TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
         let bound: SocketAddr = listener.local_addr().unwrap_or(address);
         let version = env!("CARGO_PKG_VERSION");
-        let exporter = Exporter::new(readers, control_reader, version, started);
+        let exporter = Exporter::new(readers, control_reader, process, version, started);
         let state = Rc::new(State::new(self.operator_parts(exporter, numbers)));
         tokio_uring::spawn(server::serve(listener, state));
         tracing::info!(address = %bound, "operators may connect");

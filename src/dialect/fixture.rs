@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use super::keepalive::{self, Keepalive};
 use super::scratch::Scratch;
 use super::{Action, Context, Settings, centrifuge};
@@ -13,6 +14,7 @@ pub(super) struct Fixture {
     pub(super) frames: Vec<u8>,
     pub(super) actions: Vec<Action>,
     pub(super) keepalive: Keepalive,
+    allowance: Allowance,
     pub(super) settings: Settings,
     namespaces: Namespaces,
     scratch: Scratch,
@@ -33,7 +35,8 @@ impl Fixture {
             frames: Vec::new(),
             actions: Vec::new(),
             keepalive: Keepalive::new(now, ping, 1.0),
-            settings: Settings { ping, centrifuge },
+            allowance: Allowance::default(),
+            settings: Settings { ping, commands: None, centrifuge },
             namespaces: namespaces(),
             scratch: Scratch::default(),
             written: 0,
@@ -47,6 +50,7 @@ impl Fixture {
             actions: &mut self.actions,
             namespaces: &self.namespaces,
             keepalive: &mut self.keepalive,
+            allowance: &mut self.allowance,
             settings: &self.settings,
             scratch: &mut self.scratch,
             written: &mut self.written,

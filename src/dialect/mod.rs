@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::auth::rate::Rate;
 pub use crate::topic::history::{HistoryQuery, Order, Recovery};
 use crate::topic::name::TopicName;
 use crate::topic::namespace::Namespaces;
@@ -14,6 +15,7 @@ use crate::topic::publication::{Payload, Position, Publication, Publisher};
 use crate::ws::deflate::{Class, Outbound};
 use crate::ws::header::{Opcode, encode_frame};
 
+pub mod allowance;
 pub mod cause;
 pub mod centrifuge;
 pub mod client_id;
@@ -27,6 +29,7 @@ pub mod raw;
 pub mod scratch;
 pub mod variant;
 
+use allowance::Allowance;
 use cause::{Cause, Protocol};
 use client_id::ClientId;
 use scratch::Scratch;
@@ -156,6 +159,8 @@ pub struct Context<'a> {
     pub namespaces: &'a Namespaces,
     /// When the client was pinged.
     pub keepalive: &'a mut keepalive::Keepalive,
+    /// What the client has used of its commands.
+    pub allowance: &'a mut Allowance,
     /// Settings of this room.
     pub settings: &'a Settings,
     /// Buffers for reading JSON.
@@ -198,6 +203,8 @@ impl Context<'_> {
 pub struct Settings {
     /// Pings of raw and echo clients.
     pub ping: keepalive::Settings,
+    /// How many commands a client may send; `None`: any number.
+    pub commands: Option<Rate>,
     /// Settings of the Centrifugo protocol.
     pub centrifuge: centrifuge::Settings,
 }

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::allowance::Verdict;
 use super::cause::Cause;
 use super::variant::{self, Language, Variant};
 use super::{Action, Answer, Context, Recovery, Refusal, Ticket};
@@ -168,6 +169,10 @@ impl Session {
     }
 
     fn publish(&self, payload: Payload, cx: &mut Context<'_>) {
+        // There is no answer by which it could be told to wait.
+        if cx.allowance.take(cx.now, cx.settings.commands) != Verdict::Granted {
+            return cx.actions.push(Action::Close(Cause::Rate));
+        }
         let right = cx.namespaces.of(&self.topic).map_or(PublishRight::Deny, |n| n.publish);
         cx.actions.push(match right {
             PublishRight::Deny => Action::Close(Cause::PublishDenied),
@@ -352,6 +357,20 @@ mod tests {
         let binary = Payload::Binary(Bytes::from_static(b"\xFF"));
         assert_eq!(payloads, [("stream:a", text), ("stream:a", binary)]);
         assert!(fixture.frames.is_empty());
+    }
+
+    #[test]
+    fn publishing_faster_than_allowed_ends_the_connection() {
+        let mut fixture = Fixture::new();
+        fixture.settings.commands = Some(crate::auth::rate::Rate::new(1, 3));
+        for _ in 0..4 {
+            session("stream:a").message_text(b"hi", &mut fixture.cx());
+        }
+        assert!(matches!(
+            fixture.actions[..3],
+            [Action::Publish { .. }, Action::Publish { .. }, Action::Publish { .. }]
+        ));
+        assert!(matches!(fixture.actions[3..], [Action::Close(Cause::Rate)]));
     }
 
     #[test]

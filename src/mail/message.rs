@@ -92,6 +92,13 @@ pub enum Request {
         /// Who.
         asker: Asker,
     },
+    /// Memory is as short as this from now on.
+    Memory(Shortage),
+    /// Close clients that hold much memory, until about this many bytes are free.
+    Shed {
+        /// How many.
+        bytes: usize,
+    },
     /// Stop accepting and close all connections.
     Drain {
         /// Over how many milliseconds the closes are spread.
@@ -99,6 +106,22 @@ pub enum Request {
     },
     /// Close what is left at once and end the thread.
     Stop,
+}
+
+/// How short memory is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shortage {
+    /// Not at all.
+    #[default]
+    None,
+    /// Idle connections are closed sooner, and nothing more is compressed.
+    Mild,
+    /// New connections are refused.
+    Tight,
+    /// Clients that hold much are closed.
+    Severe,
+    /// Nobody is accepted.
+    Critical,
 }
 
 /// A publication in the forms that subscribers asked for, each encoded once.

@@ -1,5 +1,6 @@
 //! Every message that crosses threads, and the lanes it crosses on.
 
 pub mod close;
+pub mod frames;
 pub mod message;
 pub mod post;

@@ -199,6 +199,18 @@ catalogue! {
     GaugeFamily: Gauge {
         Connections "connections" Count ["protocol"]
             "Upgraded connections that have not ended."
+        MemoryBytes "memory_bytes" Bytes ["ledger"]
+            "Memory by its use: what connections own alone (private), frames that are alive, each counted once however many wait for it (frames), kept publications (history), buffers and tables (pools)."
+    }
+
+    /// Gauges of the process as a whole.
+    ProcessGauge: Gauge {
+        MemoryBudget "memory_budget_bytes" Bytes []
+            "Memory that the process may use."
+        MemoryUsed "memory_used_bytes" Bytes []
+            "Memory that the process uses, which the level follows: the sum of memory_bytes, its resident memory or that of its control group, whichever is most."
+        MemoryLevel "memory_level" Count []
+            "How short memory is: 0 not at all, 1 above 70 % of the budget, 2 above 80 % (no new connections), 3 above 90 % (clients that hold much are closed), 4 above 95 % (accepting has stopped)."
     }
 
     /// Histograms of times; one of each shard, shown separately.

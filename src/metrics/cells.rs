@@ -64,6 +64,10 @@ impl<S: LabelSet> Table<S> {
         self.cells.subtract(labels.index(), n);
     }
 
+    pub(super) fn set(&self, labels: S, value: u64) {
+        self.cells.set(labels.index(), value);
+    }
+
     /// The number of combination `index`.
     pub(super) fn value(&self, index: usize) -> u64 {
         self.cells.value(index)

@@ -17,11 +17,12 @@ use metrics_exporter_prometheus::{LabelSet as Pairs, PrometheusBuilder, Promethe
 use super::catalogue::{
     ALL, ControlFamily, ControlGauge, Counter, CounterFamily, Entry, Fact, Gauge,
 };
-use super::catalogue::{GaugeFamily, Kind, SizeHistogram, TimeHistogram, Unit};
+use super::catalogue::{GaugeFamily, Kind, ProcessGauge, SizeHistogram, TimeHistogram, Unit};
 use super::cells::Table;
 use super::control::ControlReader;
 use super::histogram::Snapshot;
 use super::label::{Label, LabelSet, Vocabulary};
+use super::process::ProcessReader;
 use super::shard::{Numbers, Reader};
 
 /// The registry asks where a metric comes from; nobody filters by it.
@@ -31,6 +32,7 @@ const METADATA: Metadata<'static> = Metadata::new("ringway", Level::INFO, None);
 pub struct Exporter<V: Vocabulary, M: Label> {
     shards: Vec<Reader<V>>,
     control: ControlReader<M>,
+    process: ProcessReader,
     registry: PrometheusRecorder,
 }
 
@@ -39,6 +41,7 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
     pub fn new(
         shards: Vec<Reader<V>>,
         control: ControlReader<M>,
+        process: ProcessReader,
         version: &str,
         started: SystemTime,
     ) -> Self {
@@ -51,7 +54,7 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
                 Kind::Histogram => {}
             }
         }
-        let exporter = Self { shards, control, registry };
+        let exporter = Self { shards, control, process, registry };
         let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
         exporter.gauge(Fact::BuildInfo.entry(), &[version], 1.0);
         exporter.gauge(Fact::StartTime.entry(), &[], started.as_secs_f64());
@@ -70,11 +73,16 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
             let sum = self.shards.iter().map(|shard| shard.gauge(*gauge)).sum();
             self.gauge(gauge.entry(), &[], as_f64(sum));
         }
-        for GaugeFamily::Connections in GaugeFamily::ALL {
-            let entry = GaugeFamily::Connections.entry();
-            for_each_sum(&self.tables(|n| &n.connections), |labels, sum| {
-                self.gauge(entry, labels, as_f64(sum));
-            });
+        for family in GaugeFamily::ALL {
+            let entry = family.entry();
+            let show = |labels: &[&str], sum| self.gauge(entry, labels, as_f64(sum));
+            match family {
+                GaugeFamily::Connections => for_each_sum(&self.tables(|n| &n.connections), show),
+                GaugeFamily::MemoryBytes => for_each_sum(&self.tables(|n| &n.memory), show),
+            }
+        }
+        for gauge in ProcessGauge::ALL {
+            self.gauge(gauge.entry(), &[], as_f64(self.process.gauge(*gauge)));
         }
         for family in CounterFamily::ALL {
             self.counter_family(*family);
@@ -276,7 +284,11 @@ mod tests {
         let (writers, readers) = (0..shards).map(|_| crate::metrics::shard()).unzip();
         let (control, reader) = crate::metrics::control();
         let started = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
-        (writers, control, Exporter::new(readers, reader, "1.2.3", started))
+        (
+            writers,
+            control,
+            Exporter::new(readers, reader, crate::metrics::process().1, "1.2.3", started),
+        )
     }
 
     /// Every family gets at least one event.

@@ -15,10 +15,13 @@ pub mod export;
 mod histogram;
 pub mod http_status;
 pub mod label;
+pub mod ledger;
+mod process;
 mod shard;
 
 pub use close_code::CloseCodeLabel;
 pub use control::{ControlReader, ControlWriter, Reload, control};
 pub use http_status::HttpStatusLabel;
 pub use label::{Label, Vocabulary};
+pub use process::{ProcessReader, ProcessWriter, process};
 pub use shard::{Reader, Writer, shard};

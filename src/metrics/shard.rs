@@ -11,6 +11,7 @@ use super::close_code::CloseCodeLabel;
 use super::histogram::FixedHistogram;
 use super::http_status::HttpStatusLabel;
 use super::label::{Label, LabelSet, Vocabulary};
+use super::ledger::Ledger;
 
 /// The labels of `ringway_closed_total`, but for `initiator`.
 pub(super) struct ClosedLabels<V: Vocabulary>(
@@ -26,6 +27,7 @@ pub(super) struct Numbers<V: Vocabulary> {
     pub(super) counters: Cells,
     pub(super) gauges: Cells,
     pub(super) connections: Table<(V::Protocol,)>,
+    pub(super) memory: Table<(Ledger,)>,
     pub(super) opened: Table<(V::Protocol,)>,
     pub(super) closed: Table<ClosedLabels<V>>,
     pub(super) close_sent: Table<(CloseCodeLabel,)>,
@@ -61,6 +63,7 @@ pub fn shard<V: Vocabulary>() -> (Writer<V>, Reader<V>) {
         counters: Cells::new(Counter::ALL.len()),
         gauges: Cells::new(Gauge::ALL.len()),
         connections: Table::new(),
+        memory: Table::new(),
         opened: Table::new(),
         closed: Table::new(),
         close_sent: Table::new(),
@@ -168,6 +171,11 @@ impl<V: Vocabulary> Writer<V> {
         self.numbers.handshake_refused.add((status, reason), 1);
     }
 
+    /// Sets how much memory is used for something.
+    pub fn memory(&self, ledger: Ledger, bytes: u64) {
+        self.numbers.memory.set((ledger,), bytes);
+    }
+
     /// A connection is closed before anything of its request was heard.
     pub fn connection_refused(&self, reason: V::UnheardReason) {
         self.numbers.connections_refused.add((reason,), 1);
@@ -231,6 +239,11 @@ impl<V: Vocabulary> Reader<V> {
         let all = (0..V::Cause::COUNT).map(|i| (V::Cause::text(i), i));
         let all = all.map(|(text, i)| (text, self.numbers.handshakes_ended.value(i)));
         all.filter(|(_, count)| *count > 0)
+    }
+
+    /// How much memory is used for something.
+    pub fn memory(&self, ledger: Ledger) -> u64 {
+        self.numbers.memory.value(ledger.index())
     }
 
     /// Upgraded connections of all protocols that have not ended.

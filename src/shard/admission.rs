@@ -5,10 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::conn::connection::{Connection, Room};
-use crate::conn::guest::{Guest, Lack, Unheard};
+use crate::conn::connection::Connection;
+use crate::conn::guest::{Guest, Lack, Room, Unheard};
 use crate::conn::outbox::Outbox;
 use crate::dialect::cause::Cause;
+use crate::mail::message::Shortage;
 use crate::ring::{Ring, Socket};
 use crate::topic::subscribers::Memberships;
 
@@ -31,6 +32,9 @@ impl<R: Ring> Shard<R> {
 
     fn admit(&mut self, listener: usize, socket: Socket) {
         let (guest, mut room) = self.look_at(listener, socket);
+        if room.is_ok() && self.shortage >= Shortage::Tight {
+            room = Err(Unheard::Lack(Lack::Memory));
+        }
         if room.is_ok() {
             room = self.take_seat(listener).map_err(Unheard::Lack);
         }

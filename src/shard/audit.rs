@@ -23,6 +23,10 @@ pub struct Audit {
     pub newcomers: usize,
     /// Bytes queued for clients.
     pub outbox_bytes: usize,
+    /// Bytes that connections own alone.
+    pub private_bytes: usize,
+    /// Bytes of the frames made here that are alive.
+    pub frames_bytes: usize,
     /// Connections whose socket is full.
     pub backlogs: usize,
     /// Subscriptions that stand.
@@ -56,6 +60,7 @@ impl<R: Ring> Shard<R> {
             topics: self.topics.len(),
             homes: self.homes.len(),
             sends: self.flush.len(),
+            frames_bytes: self.frames.bytes(),
             newcomers: self.newcomers.len(),
             outgoing: self.outgoing.iter().map(std::collections::VecDeque::len).sum(),
             estates: self.closes.estates(),
@@ -73,6 +78,7 @@ impl<R: Ring> Shard<R> {
             ("turned away", self.turned_away, audit.turned_away),
             ("subscribers", self.topics.subscribers(), audit.joined),
             ("expected subscribers", self.topics.expected(), audit.pending),
+            ("private bytes", self.weights.sum(), audit.private_bytes),
             ("leases", self.ring.leases_out(), 0),
             ("contexts", self.desk.codec.contexts(), audit.deflate_contexts),
         ] {
@@ -100,6 +106,7 @@ impl<R: Ring> Shard<R> {
         audit.tls_handshaking +=
             usize::from(slot.extras.tls().is_some_and(|tls| tls.is_handshaking()));
         audit.turned_away += usize::from(slot.flags.turned_away);
+        audit.private_bytes += super::memory::heap_bytes(slot);
         audit.outbox_bytes += slot.queued_bytes();
         audit.backlogs += usize::from(slot.outbox.is_backlogged());
         audit.deflate_contexts += usize::from(slot.conn.keeps_context());

@@ -119,6 +119,9 @@ impl<R: Ring> Shard<R> {
             return;
         }
         slot.outbox.watch_soft_limit(&self.desk.settings.outbox, self.now);
+        let bytes = super::memory::heap_bytes(slot);
+        self.weights.set(index, bytes);
+        let Some(slot) = self.slots.at_mut(index) else { return };
         if pushed == Pushed::OverLimit && slot.conn.stage() == Stage::Talking {
             self.give_up_slow(index, Cause::SlowFull);
         } else {
@@ -147,6 +150,7 @@ impl<R: Ring> Shard<R> {
                 self.see_off(index);
             }
         }
+        self.weigh(index);
         self.schedule(index);
     }
 

@@ -69,6 +69,7 @@ impl<R: Ring> Shard<R> {
         let (dropped, socket) = (slot.outbox.clear() + opened, slot.socket);
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
         slot.flags.closing = true;
+        self.weigh(index);
         self.closes.note_unsent(index, dropped);
         self.record_close(index);
         self.ring.close(socket, token, farewell(leave));
@@ -88,6 +89,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn closed(&mut self, token: Token) {
         let Some(mut slot) = self.slots.remove(token) else { return };
         self.leave_seat(&mut slot);
+        self.weigh(token.slot);
         self.hurry_accept();
         let verdict = slot.conn.verdict();
         match slot.conn.protocol() {

@@ -56,6 +56,11 @@ impl Flush {
     pub(super) fn len(&self) -> usize {
         self.flights.len()
     }
+
+    /// The slot whose send is number `at`.
+    pub(super) fn slot(&self, at: usize) -> u32 {
+        self.flights[at].token.slot
+    }
 }
 
 impl<R: Ring> Shard<R> {
@@ -130,6 +135,7 @@ impl<R: Ring> Shard<R> {
         self.numbers.raise(Gauge::Backlogs, 1);
         slot.story.history.note(Event::BacklogBegan);
         self.ring.send_owned(slot.socket, token, rest);
+        self.weigh(token.slot);
         self.schedule(token.slot);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::dialect::cause::Farewell;
 use crate::dialect::client_id::ClientId;
 use crate::dialect::variant::{self, Compression};
-use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request};
+use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request, Shortage};
 use crate::metrics::catalogue::Counter;
 use crate::ring::Ring;
 use crate::topic::history::HistoryQuery;
@@ -60,7 +60,11 @@ impl<R: Ring> Shard<R> {
             | Request::Closes { asker, .. }
             | Request::Ping { asker }
             | Request::Disconnect { asker, .. } => has_room(asker.node),
-            Request::Release { .. } | Request::Drain { .. } | Request::Stop => true,
+            Request::Release { .. }
+            | Request::Memory(_)
+            | Request::Shed { .. }
+            | Request::Drain { .. }
+            | Request::Stop => true,
         }
     }
 
@@ -97,6 +101,8 @@ impl<R: Ring> Shard<R> {
             Request::Ping { asker } => {
                 self.post.deliver(asker.node, Delivery::Reply { to: asker, reply: Reply::Pong });
             }
+            Request::Memory(shortage) => self.set_shortage(shortage),
+            Request::Shed { bytes } => self.shed(bytes),
             Request::Drain { window_ms } => self.begin_drain(window_ms),
             Request::Stop => self.stop(),
         }
@@ -161,11 +167,16 @@ impl<R: Ring> Shard<R> {
         let mut ack = asker.map(|asker| (asker, position));
         let interests = self.homes.interests(&topic);
         if !interests.is_empty() {
-            let compression =
-                if namespace.compress { Compression::Allowed } else { Compression::Forbidden };
+            let compression = if namespace.compress && self.shortage < Shortage::Mild {
+                Compression::Allowed
+            } else {
+                Compression::Forbidden
+            };
             let is_wanted = |form| interests.iter().any(|i| i.grants[usize::from(form)] > 0);
             let Desk { codec, scratch, .. } = &mut self.desk;
-            let forms = variant::encode_all(&publication, is_wanted, compression, codec, scratch);
+            let mut forms =
+                variant::encode_all(&publication, is_wanted, compression, codec, scratch);
+            self.frames.enter(&mut forms);
             let encoded = Arc::new(Encoded { topic, mode: namespace.mode, forms });
             for interest in interests {
                 let ack = ack.take_if(|(asker, _)| asker.node == interest.node);

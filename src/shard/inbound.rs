@@ -35,6 +35,10 @@ impl<R: Ring> Shard<R> {
 
     fn accept_ended(&mut self, listener: usize, errno: Option<Errno>) {
         let state = &mut self.listeners[listener];
+        if let Accepting::Held { is_ended } = &mut state.accepting {
+            *is_ended = true;
+            return;
+        }
         let Some(errno) = errno else {
             if state.accepting == Accepting::Armed {
                 self.ring.accept(listener);
@@ -134,8 +138,10 @@ impl<R: Ring> Shard<R> {
             } else if slot.conn.stage() != Stage::Talking {
                 self.see_off(token.slot);
             }
+            self.weigh(token.slot);
             return;
         };
         self.ring.send_owned(slot.socket, token, next);
+        self.weigh(token.slot);
     }
 }

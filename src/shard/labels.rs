@@ -98,17 +98,19 @@ pub enum PauseReason {
     Descriptors,
     /// The kernel ended it for another reason.
     Kernel,
+    /// Memory is short.
+    Memory,
 }
 
 impl Label for PauseReason {
-    const COUNT: usize = 2;
+    const COUNT: usize = 3;
 
     fn index(self) -> usize {
         self as usize
     }
 
     fn text(index: usize) -> &'static str {
-        ["fd", "kernel"][index]
+        ["fd", "kernel", "memory"][index]
     }
 }
 

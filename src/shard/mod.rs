@@ -14,7 +14,8 @@ use crate::conn::guest::Guest;
 use crate::conn::{self, Codec, Tally};
 use crate::dialect::scratch::Scratch;
 use crate::dialect::{Action, Answer, Ticket};
-use crate::mail::message::Request;
+use crate::mail::frames::Frames;
+use crate::mail::message::{Request, Shortage};
 use crate::mail::post::Post;
 use crate::metrics::Writer;
 use crate::metrics::catalogue::{Gauge, SizeHistogram, TimeHistogram};
@@ -35,6 +36,7 @@ mod flush;
 mod hub;
 mod inbound;
 pub mod labels;
+mod memory;
 mod numbers;
 pub mod secure;
 mod slots;
@@ -44,6 +46,7 @@ use closes::Registry;
 use drain::Life;
 use flush::Flush;
 use labels::Labels;
+use memory::Weights;
 use slots::Slots;
 use wheel::Wheel;
 
@@ -68,6 +71,8 @@ pub struct Settings {
     pub closes_kept: usize,
     /// Clients of this shard that may keep their context of compression.
     pub deflate_contexts_max: usize,
+    /// Memory of the receive buffers of this shard.
+    pub buffers_bytes: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
     /// Settings of TLS.
@@ -107,6 +112,10 @@ pub struct Shard<R: Ring> {
     wheel: Wheel,
     topics: Topics,
     homes: Homes,
+    /// The frames that are made here.
+    frames: Frames,
+    weights: Weights,
+    shortage: Shortage,
     closes: Registry,
     desk: Desk,
     flush: Flush,
@@ -161,6 +170,8 @@ enum Accepting {
     Armed,
     /// Stopped by the kernel; to be armed again at this time.
     Paused(Instant),
+    /// Stopped by us until memory is less short; whether the kernel has ended it.
+    Held { is_ended: bool },
     /// Stopped by us, for good.
     Closed,
 }
@@ -191,6 +202,9 @@ impl<R: Ring> Shard<R> {
             tls_steps: 0,
             held: VecDeque::new(),
             turned_away: 0,
+            frames: Frames::default(),
+            weights: Weights::default(),
+            shortage: Shortage::None,
             newcomers: VecDeque::new(),
             wheel: Wheel::new(now),
             topics: Topics::default(),
@@ -264,6 +278,7 @@ impl<R: Ring> Shard<R> {
         self.drain();
         self.depart();
         self.prepare_flush();
+        self.weigh_flushed();
         let ring = &mut self.ring;
         self.post.wakes(|node| ring.wake(node));
         assert_eq!(self.ring.leases_out(), 0, "a lease outlived its turn");
@@ -288,7 +303,7 @@ impl<R: Ring> Shard<R> {
         }
         let retries = self.listeners.iter().filter_map(|listener| match listener.accepting {
             Accepting::Paused(until) => Some(until),
-            Accepting::Armed | Accepting::Closed => None,
+            Accepting::Armed | Accepting::Held { .. } | Accepting::Closed => None,
         });
         let sweep = (!self.homes.is_empty()).then_some(self.next_sweep);
         let deadlines = [self.wheel.deadline(), sweep, self.life.deadline(self.now)];
@@ -361,6 +376,7 @@ impl<R: Ring> Shard<R> {
         self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
         self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));
         self.numbers.set(Gauge::HistoryPublications, to_u64(self.homes.history_len()));
+        self.publish_memory();
         self.publish_deflate_stats();
         self.publish_ring_stats();
     }

@@ -30,6 +30,9 @@ pub(super) enum Reading {
     Ended,
 }
 
+/// What a place takes, whether anybody is in it or not.
+pub(super) const SLOT_BYTES: usize = size_of::<Place>();
+
 /// One connection and what its shard keeps for it.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -164,7 +167,7 @@ mod tests {
 
     use super::super::closes::Registry;
     use super::*;
-    use crate::conn::connection::Room;
+    use crate::conn::guest::Room;
     use crate::dialect::cause::Cause;
     use crate::ring::sim::{Faults, World};
     use crate::ring::{Completion, Ring, Wait};

@@ -4,10 +4,10 @@
 use std::io::Write;
 use std::thread;
 
+use crate::deflate::compress;
 use crate::gateway::Gateway;
 use crate::gateway::client::{Client, request};
 use crate::gateway::clock::{ms, pause};
-use crate::gateway::deflate::compress;
 use crate::gateway::frame::{BINARY, CONTINUATION, FIN, Length, PING, RSV1, TEXT, frame, header};
 
 /// Connections of one kind, whose cost is divided by their number.

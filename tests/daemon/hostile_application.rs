@@ -223,7 +223,7 @@ fn a4_commands_in_one_message_are_carried_out_in_order() {
 
 #[test]
 fn a5_subscriptions_are_limited_in_number_and_names_in_length() {
-    let gateway = Gateway::start(&["limits.subscriptions_max=128"]);
+    let gateway = Gateway::start(&["limits.subscriptions_max=128", "limits.commands_rate=0"]);
     let canary = gateway.canary();
     let mut client = gateway.centrifuge();
     let subscribe = |id: usize, channel: &str| {
@@ -253,6 +253,74 @@ fn a5_subscriptions_are_limited_in_number_and_names_in_length() {
     client.send(request(&long, "").as_bytes());
     assert_eq!(client.read_response().status, 400);
     drop(client);
+    canary.finish();
+    gateway.finish();
+}
+
+#[test]
+fn a5_a_flood_of_subscribes_is_refused_then_ended_and_costs_little() {
+    let gateway = Gateway::start(&["limits.commands_rate=100", "limits.commands_burst=300"]);
+    let canary = gateway.canary();
+    let memory = gateway.usage().watch();
+    let mut client = gateway.centrifuge();
+    let mut writer = client.writer();
+    let flood = std::thread::spawn(move || {
+        // 100,000 in one go, as far as they are taken.
+        let texts = (2..100_002).map(|id| {
+            frame(
+                FIN | TEXT,
+                format!(r#"{{"id":{id},"subscribe":{{"channel":"t{id}"}}}}"#).as_bytes(),
+            )
+        });
+        let bytes: Vec<u8> = texts.flatten().collect();
+        let _ = writer.write_all(&bytes);
+    });
+    let (mut granted, mut limited, mut too_many) = (0, 0, 0);
+    let close = loop {
+        match client.next() {
+            Next::Frame(Frame { first, payload }) if first == FIN | TEXT => {
+                let text = String::from_utf8(payload).expect("text is UTF-8");
+                granted += text.matches(r#""subscribe":{"#).count();
+                limited += text.matches(r#""error":{"code":106,"#).count();
+                too_many += text.matches(r#""error":{"code":111,"#).count();
+            }
+            Next::Frame(frame) => break frame,
+            end => panic!("{end:?} instead of a Close"),
+        }
+    };
+    assert_eq!(close.first, FIN | CLOSE);
+    assert_eq!(close.payload, [&3013_u16.to_be_bytes()[..], b"too many requests"].concat());
+    assert_eq!(granted, 128);
+    // The burst, and what was earned while the flood was read.
+    assert!((170..400).contains(&limited), "{limited}");
+    assert!(too_many >= 99, "{too_many}");
+    let growth = memory.peak_growth_kib();
+    assert!(growth < 4 * 1024, "{growth} KiB");
+    drop(client);
+    flood.join().expect("it only writes");
+    let metrics = gateway.await_metrics(|metrics| metrics.sum("closed_total") == 1);
+    assert_eq!(metrics.sum("close_sent_total"), 1);
+    let closed = metrics.family("closed_total");
+    assert!(closed.keys().all(|labels| labels.ends_with("server rate centrifuge")), "{closed:?}");
+    canary.finish();
+    gateway.finish();
+}
+
+#[test]
+fn a5_a_raw_client_that_publishes_too_fast_is_closed() {
+    let gateway = Gateway::start(&["limits.commands_rate=1", "limits.commands_burst=10"]);
+    let canary = gateway.canary();
+    let mut client = gateway.open("/topic/fast");
+    for n in 0..11 {
+        client.send_text(&n.to_string());
+    }
+    for n in 0..10 {
+        assert_eq!(client.read_text(), n.to_string());
+    }
+    client.expect_close(4429);
+    let metrics = gateway.await_metrics(|metrics| metrics.sum("closed_total") == 1);
+    assert_eq!(metrics.family("closed_total"), family([("1006 server rate raw", 1)]));
+    assert_eq!(metrics.sum("publications_total"), 10);
     canary.finish();
     gateway.finish();
 }

@@ -5,6 +5,7 @@
 //! `RINGWAY_MUTATIONS=200000` sets how many broken inputs are tried, `RINGWAY_SEED` which ones.
 
 mod admission_limits;
+mod admission_memory;
 mod admission_proxies;
 mod close_stories;
 mod closes;

@@ -6,7 +6,10 @@ use ringway::ring::sim::Tail;
 pub(crate) type Violation = (u16, &'static str);
 
 /// Reasons that the gateway gives: protocol (empty: any), reason, code, cause as it is [`told`].
-const REASONS: [(&str, &str, u16, &str); 31] = [
+const REASONS: [(&str, &str, u16, &str); 34] = [
+    ("raw", "try again later", 1013, "shed"),
+    ("echo", "try again later", 1013, "shed"),
+    ("centrifuge", "too many requests", 3013, "shed"),
     ("raw", "slow", 4008, "slow"),
     ("echo", "slow", 4008, "slow"),
     ("centrifuge", "slow", 3008, "slow"),
@@ -41,8 +44,8 @@ const REASONS: [(&str, &str, u16, &str); 31] = [
 ];
 
 /// Causes that can come between a client and what it deserves.
-const INTERVENING: [&str; 6] =
-    ["slow", "ping_timeout", "idle", "drain", "disconnected", "control_flood"];
+const INTERVENING: [&str; 7] =
+    ["shed", "slow", "ping_timeout", "idle", "drain", "disconnected", "control_flood"];
 
 /// The cause as far as a client is told.
 pub(crate) fn told(cause: &'static str) -> &'static str {

@@ -85,6 +85,7 @@ impl Plan {
                 shards,
                 seats: Arc::new(Seats::new(connections_max)),
                 listener_seats: vec![dice.bool().then(|| Arc::new(Seats::new(dice.usize(2..40))))],
+                buffers_bytes: 0,
                 turned_away_max: dice.usize(0..4),
                 handshakes_max: if dice.u8(..8) == 0 { 2 } else { 1000 },
                 subscriptions_max: if dice.u8(..4) == 0 { dice.usize(1..=3) } else { 100 },
@@ -144,6 +145,7 @@ fn connections(dice: &mut Rng, ample_history: bool) -> conn::Settings {
         addresses: addresses(dice),
         dialect: dialect::Settings {
             ping,
+            commands: None,
             centrifuge: centrifuge::Settings { ping, connect_timeout: seconds(10) },
         },
         namespaces: namespaces(dice, ample_history),

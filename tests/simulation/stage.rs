@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ringway::mail::message::Request;
+use ringway::mail::message::{Request, Shortage};
 use ringway::mail::post;
 use ringway::metrics::catalogue::{Counter, Gauge};
+use ringway::metrics::ledger::Ledger;
 use ringway::metrics::{self, Reader};
 use ringway::ring::Wait;
 use ringway::ring::sim::{Faults, SimRing, World};
@@ -233,7 +234,22 @@ impl Stage {
     }
 
     fn operate(&mut self) {
-        match self.dice.u8(..8) {
+        match self.dice.u8(..10) {
+            8 => {
+                let bytes = self.dice.usize(1..100_000);
+                self.control.tell_all(&Request::Shed { bytes });
+            }
+            9 => {
+                let levels = [
+                    Shortage::None,
+                    Shortage::None,
+                    Shortage::Mild,
+                    Shortage::Tight,
+                    Shortage::Critical,
+                ];
+                let shortage = levels[self.dice.usize(..levels.len())];
+                self.control.tell_all(&Request::Memory(shortage));
+            }
             0 => {
                 let ids: Vec<&str> = self.clients.iter().filter_map(Client::client_id).collect();
                 if let Some(id) = ids.last() {
@@ -375,6 +391,7 @@ impl Stage {
     /// pauses may take.
     fn settle(&mut self) {
         note!("settling");
+        self.control.tell_all(&Request::Memory(Shortage::None));
         let sizes = self.plan.faults;
         self.world.set_faults(Faults {
             socket_bytes: sizes.socket_bytes,
@@ -443,6 +460,7 @@ impl Stage {
             let audit = shard.audit();
             let left = [audit.connections, audit.joined, audit.pending, audit.outgoing];
             assert_eq!(left, [0; 4], "shard {node}, when all have left: {audit:?}");
+            assert_eq!(audit.private_bytes, 0, "shard {node}, when all have left: {audit:?}");
         }
     }
 
@@ -465,6 +483,11 @@ impl Stage {
             self.check_rest(node);
         }
         assert_eq!(self.world.open_sockets(), 0, "a descriptor was leaked");
+        for (shard, reader) in self.shards.iter().flatten().zip(&self.readers) {
+            let audit = shard.audit();
+            assert_eq!((audit.private_bytes, audit.frames_bytes), (0, 0), "{audit:?}");
+            assert_eq!(reader.memory(Ledger::Private) + reader.memory(Ledger::Frames), 0);
+        }
         let seats = self.plan.shard.listener_seats.iter().flatten();
         let seats = seats.chain([&self.plan.shard.seats]);
         assert!(seats.map(|seats| seats.taken()).all(|taken| taken == 0), "a seat is left taken");

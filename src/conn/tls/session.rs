@@ -132,7 +132,12 @@ impl Tls {
         self.client.as_deref()
     }
 
-    /// Memory that this owns, beside what rustls allocates for itself.
+    /// Memory that this takes, beside what rustls allocates for itself.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.buffer_bytes() + self.opened_bytes()
+    }
+
+    /// Memory of the records that wait to be read or sent.
     pub fn buffer_bytes(&self) -> usize {
         self.carry.capacity() + self.pending.capacity()
     }
@@ -308,7 +313,7 @@ impl Tls {
         let start = arena.len();
         arena.extend_from_slice(&std::mem::take(&mut self.pending));
         match plain {
-            Some(Piece::Frame(frame)) => self.seal(&frame, arena)?,
+            Some(Piece::Frame(frame) | Piece::Own(frame)) => self.seal(&frame, arena)?,
             Some(Piece::Turn(range)) => {
                 // The plain bytes lie in front of the room for their records.
                 let room = room_for(range.len());

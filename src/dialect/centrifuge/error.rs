@@ -19,6 +19,8 @@ pub enum ErrorCode {
     BadRequest,
     /// Not offered here.
     NotAvailable,
+    /// Too many commands; it works a little later.
+    TooManyRequests,
     /// The history no longer reaches back to the position.
     UnrecoverablePosition,
 }
@@ -34,6 +36,7 @@ impl ErrorCode {
             Self::LimitExceeded => 106,
             Self::BadRequest => 107,
             Self::NotAvailable => 108,
+            Self::TooManyRequests => 111,
             Self::UnrecoverablePosition => 112,
         }
     }
@@ -48,13 +51,14 @@ impl ErrorCode {
             Self::LimitExceeded => "limit exceeded",
             Self::BadRequest => "bad request",
             Self::NotAvailable => "not available",
+            Self::TooManyRequests => "too many requests",
             Self::UnrecoverablePosition => "unrecoverable position",
         }
     }
 
     /// Whether clients should try again by themselves.
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::Internal)
+        matches!(self, Self::Internal | Self::TooManyRequests)
     }
 }
 

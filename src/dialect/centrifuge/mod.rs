@@ -6,6 +6,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use super::allowance::Verdict;
 use super::cause::Cause;
 use super::client_id::ClientId;
 use super::keepalive;
@@ -21,6 +22,7 @@ mod reply;
 pub mod scan;
 
 use command::{Line, Method, Token};
+use error::ErrorCode;
 use open::Open;
 
 /// Settings of the Centrifugo protocol.
@@ -76,6 +78,15 @@ impl Session {
     /// The name of the connection.
     pub const fn client_id(&self) -> ClientId {
         self.client
+    }
+
+    /// Bytes on the heap that this client owns, its session included.
+    pub fn heap_bytes(&self) -> usize {
+        let pending = match &self.phase {
+            Phase::Greeting { .. } => 0,
+            Phase::Open(open) => open.heap_bytes(),
+        };
+        size_of::<Self>() + pending
     }
 
     /// When [`Session::timeout`] wants to be called.
@@ -153,6 +164,15 @@ impl Session {
             }
             (Phase::Open(_), Line::Send) => close(Cause::NotAvailable, cx),
             (Phase::Open(open), Line::Command { id, method }) => {
+                match cx.allowance.take(cx.now, cx.settings.commands) {
+                    Verdict::Granted => {}
+                    Verdict::Refused => {
+                        let refused = ErrorCode::TooManyRequests;
+                        reply::error(&mut cx.scratch.replies, id, refused);
+                        return Proceed::Yes;
+                    }
+                    Verdict::Flood => return close(Cause::Rate, cx),
+                }
                 if let Err(code) = open.command(Ticket(id), method, self.client, cx) {
                     reply::error(&mut cx.scratch.replies, id, code);
                 }

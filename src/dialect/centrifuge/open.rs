@@ -47,6 +47,11 @@ enum Wish {
 }
 
 impl Open {
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.pending.capacity() * size_of::<Pending>()
+    }
+
     /// Asks the hub for what `method` wants, or says why not.
     ///
     /// Errors: what the reply is to say.
