@@ -6,15 +6,19 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ringway::api::closes::PARAMETERS;
 use ringway::config::keys::{Key, Kind, SECTIONS, Section, Shape};
+use ringway::dialect::cause::{Cause, DrainNotice, Protocol, farewell};
+use ringway::mail::close::{Event, Kind as CloseKind};
 use ringway::metrics::catalogue::{self, ALL};
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/closes.md",
     "fuzz/README.md",
 ];
 
@@ -99,6 +103,52 @@ fn the_readme_lists_every_setting_and_every_metric() {
         }
         assert!(bless, "the {name} table of README.md is not what the code says: make bless");
         fs::write(top("README.md"), [before, &table, after].concat()).unwrap();
+    }
+}
+
+/// What clients of `protocol` are told when their connection ends for `cause`.
+fn told(cause: Cause, protocol: Protocol) -> String {
+    let drain = DrainNotice { code: 1012, retry_ms: 500..=5000 };
+    match farewell(cause, protocol, &drain) {
+        Some(told) => format!("{} `{}`", told.code, told.reason),
+        None => "–".to_owned(),
+    }
+}
+
+/// The table of causes; what to do about each is taken from `written`, the table as it is.
+fn causes_table(written: &str) -> String {
+    let mut table = String::from(
+        "| cause | by | raw, echo | Centrifugo | meaning | what to do |\n|---|---|---|---|---|---|\n",
+    );
+    for &cause in Cause::ALL {
+        let begin = format!("| `{}` |", cause.label());
+        let row = written.lines().find(|line| line.starts_with(&begin));
+        let advice = row.and_then(|row| row.strip_suffix(" |")?.rsplit(" | ").next());
+        let advice = advice.filter(|advice| advice.ends_with('.'));
+        let advice = advice.unwrap_or_else(|| panic!("docs/closes.md: what to do about {begin}"));
+        let (plain, centrifuge) = (told(cause, Protocol::Raw), told(cause, Protocol::Centrifuge));
+        let (by, meaning) = (cause.initiator().label(), cell(cause.meaning()));
+        writeln!(table, "{begin} {by} | {plain} | {centrifuge} | {meaning} | {advice} |")
+            .expect("a String takes all");
+    }
+    table
+}
+
+#[test]
+fn the_page_about_closes_lists_every_cause_parameter_event_and_kind() {
+    let bless = std::env::var_os("RINGWAY_BLESS").is_some_and(|value| value == "1");
+    let name = "docs/closes.md";
+    let page = read(name);
+    let [before, written, after] = between(&page, "causes");
+    let table = causes_table(written);
+    if written != table {
+        assert!(bless, "the table of causes in {name} is not what the code says: make bless");
+        fs::write(top(name), [before, &table, after].concat()).unwrap();
+    }
+    let words =
+        Event::ALL.map(Event::label).into_iter().chain(CloseKind::ALL.map(CloseKind::label));
+    for word in words.chain(PARAMETERS) {
+        assert!(before.contains(&format!("`{word}`")), "{name} does not tell about `{word}`");
     }
 }
 

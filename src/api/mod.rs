@@ -14,6 +14,7 @@
 
 mod access;
 mod calls;
+pub mod closes;
 mod command;
 mod failure;
 mod glob;

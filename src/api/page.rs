@@ -5,9 +5,11 @@ use std::fmt::Write;
 use super::state::{Figures, NodeInfo};
 
 /// What is there, and what for.
-pub(super) const PLACES: [(&str, &str); 5] = [
+pub(super) const PLACES: [(&str, &str); 7] = [
     ("/", "this gateway's key numbers"),
     ("/metrics", "all numbers, for Prometheus"),
+    ("/closes", "why connections have ended, for people"),
+    ("/debug/closes", "the same for programs; see docs/closes.md"),
     ("/livez", "whether every thread turns"),
     ("/readyz", "whether clients are taken"),
     (

@@ -32,7 +32,17 @@ pub(super) fn error(failure: Failure) -> Vec<u8> {
     json(&Body { error: Error::of(failure) })
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+/// The JSON text of a complaint about a parameter.
+pub(super) fn wrong(message: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body {
+        error: Error,
+    }
+    json(&Body { error: Error { code: 107, message: format!("bad request: {message}").into() } })
+}
+
+/// The JSON text of `value`.
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     let text = serde_json::to_vec(value);
     assert!(text.is_ok(), "what we answer can be written as JSON");
     text.unwrap_or_default()

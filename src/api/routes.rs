@@ -13,17 +13,32 @@ use hyper::{Request, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+use super::closes::Wrong;
 use super::failure::Failure;
 use super::method::Method;
 use super::state::{Readiness, State};
-use super::{access, calls, page, reply};
+use super::{access, calls, closes, page, reply};
 use crate::metrics::HttpStatusLabel;
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Paths at which there is something to look at.
+const VIEWS: [&str; 8] = [
+    "/",
+    "/metrics",
+    "/livez",
+    "/readyz",
+    "/closes",
+    "/closes/page.js",
+    "/closes/page.css",
+    "/debug/closes",
+];
 
 /// How much more than a body may have is read, in bodies, before the connection is given up: who
 /// sees the connection end while it still sends does not see the answer.
@@ -36,6 +51,7 @@ pub(super) async fn answer(state: &Rc<State>, request: Request<Incoming>) -> Res
     let name = if path == "/api" { Some("") } else { path.strip_prefix("/api/") };
     let response = match name {
         Some(name) => api(state, Method::of(name), request).await,
+        None if path == "/debug/closes" && is_read(&method) => closes(state, &request).await,
         None => view(state, &method, &path),
     };
     let (status, took) = (response.status().as_u16(), began.elapsed());
@@ -55,6 +71,20 @@ async fn api(
     let status = HttpStatusLabel::of(response.status().as_u16());
     state.parts.numbers.api_request(method, status);
     response
+}
+
+async fn closes(state: &Rc<State>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if let Err(failure) = access::check(&state.parts.access, request.headers()) {
+        return refuse(failure);
+    }
+    match closes::answer(state, request.uri().query().unwrap_or_default()).await {
+        Ok(json) => respond(200, JSON, json),
+        Err(Wrong(message)) => respond(400, JSON, reply::wrong(&message)),
+    }
+}
+
+fn is_read(method: &hyper::Method) -> bool {
+    matches!(*method, hyper::Method::GET | hyper::Method::HEAD)
 }
 
 async fn call(
@@ -119,7 +149,7 @@ fn refuse(failure: Failure) -> Response<Full<Bytes>> {
 
 /// What is there to look at.
 fn view(state: &State, method: &hyper::Method, path: &str) -> Response<Full<Bytes>> {
-    if !matches!(path, "/" | "/metrics" | "/livez" | "/readyz") {
+    if !VIEWS.contains(&path) {
         let mut text = format!("There is nothing at {path}. There are:\n");
         for (path, what) in page::PLACES {
             // Writing to a string cannot fail.
@@ -127,7 +157,7 @@ fn view(state: &State, method: &hyper::Method, path: &str) -> Response<Full<Byte
         }
         return respond(404, TEXT, text);
     }
-    if !matches!(*method, hyper::Method::GET | hyper::Method::HEAD) {
+    if !is_read(method) {
         let mut response = respond(405, TEXT, format!("{path} can only be read: use GET.\n"));
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
@@ -136,15 +166,25 @@ fn view(state: &State, method: &hyper::Method, path: &str) -> Response<Full<Byte
         "/metrics" => respond(200, METRICS, (state.parts.exporter)()),
         "/livez" => live(state),
         "/readyz" => ready(state),
+        "/closes" => page(closes::PAGE, "script-src 'self'; style-src 'self'; connect-src 'self'"),
+        "/closes/page.js" => respond(200, SCRIPT, closes::PROGRAM),
+        "/closes/page.css" => respond(200, STYLE, closes::STYLE),
         _ => {
-            let page = page::render(&state.parts.node, &(state.parts.figures)());
-            let mut response = respond(200, HTML, page);
-            let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-            let policy = HeaderValue::from_static(policy);
-            response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
-            response
+            let text = page::render(&state.parts.node, &(state.parts.figures)());
+            page(text, "style-src 'unsafe-inline'")
         }
     }
+}
+
+/// A page that may do what `policy` says, and nothing else.
+fn page(text: impl Into<Bytes>, policy: &str) -> Response<Full<Bytes>> {
+    let mut response = respond(200, HTML, text);
+    let rest = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let policy = HeaderValue::from_str(&format!("default-src 'none'; {policy}; {rest}"));
+    if let Ok(policy) = policy {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
 }
 
 fn live(state: &State) -> Response<Full<Bytes>> {

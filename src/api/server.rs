@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
 use super::state::State;
-use super::{pulse, routes};
+use super::{closes, pulse, routes};
 
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;
@@ -38,6 +38,7 @@ pub async fn serve(listener: TcpListener, state: Rc<State>) -> Infallible {
     for shard in 0..state.parts.hub.shards() {
         pulses.spawn_local(pulse::keep(Rc::clone(&state), shard));
     }
+    pulses.spawn_local(closes::keep(Rc::clone(&state)));
     let mut connections = JoinSet::new();
     loop {
         let accepted = listener.accept().await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::closes::{Ends, Snapshots, Words};
 use super::hub::Hub;
 use super::method::Method;
 use super::pulse::Pulse;
@@ -144,6 +145,10 @@ pub struct Parts {
     pub access: Access,
     /// Writes all metrics in the text format of Prometheus.
     pub exporter: Box<dyn Fn() -> String>,
+    /// How connections have ended; [`Ends::sum`] makes it.
+    pub ends: Box<dyn Fn() -> Ends>,
+    /// The words for that.
+    pub words: Words,
     /// Numbers of now; [`Figures::sum`] makes them.
     pub figures: Box<dyn Fn() -> Figures>,
     /// Whether the gateway takes clients; the daemon changes it.
@@ -161,6 +166,7 @@ pub struct State {
     pub(super) parts: Parts,
     pub(super) window: RefCell<Window>,
     pub(super) pulse: Pulse,
+    pub(super) snapshots: RefCell<Snapshots>,
 }
 
 impl State {
@@ -168,7 +174,8 @@ impl State {
     pub fn new(parts: Parts) -> Self {
         let window = Window::new(parts.limits.keys_max, parts.limits.keys_age);
         let pulse = Pulse::new(parts.hub.shards(), Instant::now());
-        Self { parts, window: RefCell::new(window), pulse }
+        let snapshots = RefCell::new(Snapshots::new(Instant::now()));
+        Self { parts, window: RefCell::new(window), pulse, snapshots }
     }
 
     /// The first shard that has shown no sign of life for longer than it may, and for how long.

@@ -1,6 +1,7 @@
 //! Operators over real sockets; on the other end of the lanes threads that answer like shards.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::closes::{Ends, Words};
 use super::hub::{self, Hub};
 use super::server::serve;
 use super::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
+use crate::mail::close::{Book, Close, Closes, Event, History, Kind};
 use crate::mail::message::{Delivery, Refused, Reply, Request};
 use crate::mail::post::{Post, Settings, connect};
 use crate::metrics::control;
@@ -92,9 +95,53 @@ impl Shard {
                 let is_here = &*client == "c-1";
                 (asker, Reply::Disconnected(usize::from(is_here)))
             }
+            Request::Closes { asker, filter } => {
+                let closes = some_closes(now).into_iter().filter(|close| filter.admits(close));
+                let found: Vec<_> = closes.take(filter.limit).collect();
+                let books =
+                    [Book { ended: 5, recorded: 4, held: 2 }, Book::default(), Book::default()];
+                (asker, Reply::Closes(Closes { matched: found.len(), found, books }))
+            }
             other => panic!("{other:?}"),
         };
         self.post.deliver(SHARDS, Delivery::Reply { to, reply });
+    }
+}
+
+/// What each shard remembers.
+fn some_closes(now: std::time::Instant) -> [Close; 2] {
+    let mut history = History::default();
+    [Event::Opened, Event::Message, Event::Failed].into_iter().for_each(|e| history.note(e));
+    let reset = Close {
+        at: now - Duration::from_secs(9),
+        age: Duration::from_millis(1500),
+        kind: Kind::Abnormal,
+        shard: 0,
+        listener: 1,
+        peer: Some("192.0.2.7:4711".parse().unwrap()),
+        protocol: Some("raw"),
+        client: Some("c-1".into()),
+        code: Some(1006),
+        code_label: "1006",
+        initiator: "transport",
+        cause: "reset",
+        sent: None,
+        sent_reason: None,
+        received: Some(1005),
+        received_reason: Some("<script>\u{1b}".into()),
+        topics: 3,
+        unsent_bytes: 77,
+        history,
+        tcp: None,
+    };
+    let idle = Close { at: now, cause: "idle", initiator: "server", ..reset.clone() };
+    [idle, reset]
+}
+
+fn some_ends() -> Ends {
+    Ends {
+        closed: BTreeMap::from([(["1006", "transport", "reset", "raw"], 4)]),
+        unopened: BTreeMap::from([("reset", 2)]),
     }
 }
 
@@ -154,6 +201,12 @@ impl Gateway {
             hub: Rc::clone(&hub),
             access,
             exporter: Box::new(|| "ringway_build_info{version=\"1\"} 1\n".into()),
+            ends: Box::new(some_ends),
+            words: Words {
+                causes: vec![("reset", "It was reset."), ("idle", "It was idle.")],
+                initiators: vec!["client", "server", "transport"],
+                protocols: vec!["raw"],
+            },
             figures: Box::new(|| Figures {
                 connections: 12,
                 subscriptions: 34,
@@ -458,6 +511,84 @@ fn health_and_numbers_can_be_read() {
         assert!(status(&lost) == 404 && lost.contains("/metrics"));
         let head = "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0";
         assert_eq!(status(&gateway.exchange(head, b"").await), 405);
+    });
+}
+
+#[test]
+fn closes_are_told_as_numbers_and_examples() {
+    with_defaults(async |gateway| {
+        let ask = async |query: &str| {
+            let head = format!(
+                "GET /debug/closes{query} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nConnection: close"
+            );
+            let answer = gateway.exchange(&head, b"").await;
+            let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+            (status(&answer), serde_json::from_str::<Value>(body).unwrap())
+        };
+        let (code, all) = ask("").await;
+        assert_eq!(code, 200);
+        assert_eq!(
+            all["counts"],
+            json!([{
+                "code": "1006", "initiator": "transport", "cause": "reset", "protocol": "raw",
+                "total": 4, "recent": 4, "meaning": "It was reset.",
+            }])
+        );
+        let unopened =
+            json!([{"cause": "reset", "total": 2, "recent": 2, "meaning": "It was reset."}]);
+        assert_eq!(all["unopened"], unopened);
+        // Both shards'.
+        assert_eq!(all["books"]["abnormal"], json!({"ended": 10, "recorded": 8, "held": 4}));
+        assert_eq!((&all["matched"], &all["silent_shards"]), (&json!(4), &json!([])));
+        let causes: Vec<_> = all["closes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["cause"].as_str().unwrap())
+            .collect();
+        assert_eq!(causes, ["idle", "idle", "reset", "reset"], "newest first");
+
+        let (_, one) = ask("?cause=reset&since=1m&limit=1").await;
+        let close = &one["closes"][0];
+        assert_eq!(one["closes"].as_array().unwrap().len(), 1);
+        assert_eq!(close["address"], "192.0.2.7:4711");
+        assert_eq!(close["events"], json!(["opened", "message", "failed"]));
+        assert_eq!(close["received"], json!({"code": null, "reason": "<script>\u{1b}"}));
+        assert_eq!((&close["sent"], &close["unsent_bytes"]), (&Value::Null, &json!(77)));
+        let age = one["now"].as_f64().unwrap() - close["at"].as_f64().unwrap();
+        assert!((8.9..20.0).contains(&age), "{age}");
+        assert_eq!(ask("?since=5s&cause=reset").await.1["matched"], 0);
+
+        let (code, wrong) = ask("?cause=boredom").await;
+        assert_eq!((code, &wrong["error"]["code"]), (400, &json!(107)));
+        let message = wrong["error"]["message"].as_str().unwrap();
+        assert_eq!(message, "bad request: `cause` must be one of reset, idle, not `boredom`");
+        assert_eq!(status(&gateway.read("/debug/closes").await), 401, "without the key");
+        let posted =
+            "POST /debug/closes HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0";
+        assert_eq!(status(&gateway.exchange(posted, b"").await), 405);
+    });
+}
+
+#[test]
+fn shards_that_do_not_answer_are_named_and_the_page_may_load_nothing_from_elsewhere() {
+    let bounds = hub::Limits { answer_wait: Duration::from_millis(200), ..Default::default() };
+    run(Access::Open, Limits::default(), bounds, async |gateway| {
+        sleep(Duration::from_millis(100)).await;
+        gateway.hang(true);
+        let answer = gateway.read("/debug/closes").await;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let answer: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(answer["silent_shards"], json!([0, 1]));
+        assert_eq!((&answer["closes"], &answer["counts"][0]["total"]), (&json!([]), &json!(4)));
+        gateway.hang(false);
+        let page = gateway.read("/closes").await;
+        let policy = "content-security-policy: default-src 'none'; script-src 'self'; \
+            style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+            frame-ancestors 'none'\r\n";
+        assert!(page.contains(policy), "{page}");
+        assert!(gateway.read("/closes/page.js").await.contains("text/javascript"));
+        assert!(gateway.read("/closes/page.css").await.contains("text/css"));
     });
 }
 

@@ -6,19 +6,19 @@ use crate::dialect::cause::{Cause, Farewell, Protocol};
 use crate::dialect::client_id::ClientId;
 use crate::dialect::{Answer, Ticket};
 use crate::ws::close::CloseCode;
-use crate::ws::receiver::{Event, Receiver};
+use crate::ws::receiver::Receiver;
 
 use super::closing::{Ending, Epitaph, Verdict};
 use super::guest::Lack;
-use super::open::{Open, Read, TICKETS_MAX, reason};
+use super::last_words::{Hearing, LastWords};
+use super::open::{Open, Read, TICKETS_MAX};
 use super::upgrade::{Admission, Head, Step};
 use super::{Context, Settings};
 
+mod transport;
+
 /// Received bytes that may wait for the hub; then the connection is not read.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
-
-/// Bytes read and thrown away after our last word; then the connection is reset.
-const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 
 /// One client.
 #[derive(Debug)]
@@ -51,15 +51,6 @@ enum Phase {
     LastWords(LastWords),
     /// Nothing more is to be done.
     Over(Leave, Epitaph),
-}
-
-/// Waits for the peer's Close (if `receiver`) and FIN.
-#[derive(Debug)]
-struct LastWords {
-    receiver: Option<Receiver>,
-    deadline: Instant,
-    discarded: usize,
-    epitaph: Epitaph,
 }
 
 /// Whether there is room for one more connection.
@@ -184,13 +175,6 @@ impl Connection {
         }
     }
 
-    /// Until when the request head is awaited, unless it is there.
-    pub fn set_head_deadline(&mut self, deadline: Instant) {
-        if let Phase::Head(head) = &mut self.phase {
-            head.deadline = deadline;
-        }
-    }
-
     /// The hub takes no questions of this connection for now, or does again. Returns what was so
     /// before.
     pub fn set_stalled(&mut self, stalled: bool) -> bool {
@@ -216,29 +200,6 @@ impl Connection {
         };
         if !input.is_empty() {
             self.receive_own(input, cx);
-        }
-    }
-
-    /// Reads what a load balancer says before the client's own first byte; returns how much it was.
-    pub fn read_proxy_header(&mut self, input: &[u8], cx: &mut Context<'_>) -> usize {
-        let (Some(guest), Phase::Head(head)) = (cx.guest.as_deref_mut(), &mut self.phase) else {
-            return input.len();
-        };
-        match guest.read_header(input) {
-            Ok(used) => {
-                if !guest.is_awaited()
-                    && let Some(door) = cx.settings.doors.get(usize::from(self.listener))
-                    && let Err(lack) = guest.settle(door, &cx.settings.addresses, cx.now)
-                {
-                    head.refuse(lack);
-                }
-                used
-            }
-            Err(unheard) => {
-                cx.tally.unheard = Some(unheard);
-                self.abandon(Cause::ProxyHeader);
-                input.len()
-            }
         }
     }
 
@@ -318,13 +279,6 @@ impl Connection {
         }
     }
 
-    /// The peer has sent FIN, or said otherwise that nothing more comes; the connection ends for
-    /// `cause` if nothing has ended it before. Messages that came before are handled first.
-    pub fn handle_fin(&mut self, cause: Cause) {
-        self.fin.get_or_insert(cause);
-        self.settle_fin();
-    }
-
     /// After our last word, bytes that were kept for later are only searched for the peer's Close.
     fn settle_carry(&mut self, cx: &mut Context<'_>) {
         if matches!(self.phase, Phase::LastWords(_)) {
@@ -342,30 +296,6 @@ impl Connection {
         {
             self.ending.begin(cause);
             self.phase = self.over(Leave::Fin);
-        }
-    }
-
-    /// The transport has failed, which is the `cause` unless there was another.
-    pub fn handle_failure(&mut self, cause: Cause) {
-        if !matches!(self.phase, Phase::Over(..)) {
-            self.ending.begin(cause);
-            self.phase = self.over(Leave::Reset);
-        }
-    }
-
-    /// The connection ends for `cause` without a word.
-    pub fn leave(&mut self, cause: Cause) {
-        self.ending.begin(cause);
-        self.phase = self.over(Leave::Fin);
-    }
-
-    /// The bytes of the peer cannot be trusted any more, nor can we say anything to it; what it still
-    /// sends is thrown away.
-    pub fn fail_transport(&mut self, cause: Cause, cx: &mut Context<'_>) {
-        if !matches!(self.phase, Phase::Over(..)) {
-            self.ending.begin(cause);
-            self.carry = Vec::new();
-            self.phase = self.last_words(None, cx);
         }
     }
 
@@ -500,8 +430,8 @@ impl Connection {
         match read {
             Read::All | Read::Part => {}
             Read::Closed(reason) => {
-                self.phase = self.last_words(None, cx);
-                self.remember(reason);
+                let epitaph = Epitaph { heard: reason, ..self.epitaph() };
+                self.phase = Phase::LastWords(LastWords::new(None, epitaph, cx));
             }
             Read::Broken(error) => {
                 if let Some(protocol) = self.protocol {
@@ -516,43 +446,17 @@ impl Connection {
     /// Looks for the peer's Close, and throws everything else away.
     fn consume_last(&mut self, input: &mut [u8], cx: &mut Context<'_>) -> usize {
         let Phase::LastWords(last) = &mut self.phase else { return input.len() };
-        last.discarded += input.len();
-        let mut used = 0;
-        while let Some(receiver) = &mut last.receiver {
-            let Ok(received) = receiver.receive(&mut input[used..], &cx.settings.messages) else {
-                last.receiver = None;
-                break;
-            };
-            used += received.consumed;
-            match received.event {
-                None => break,
-                Some(Event::Close(close)) => {
-                    self.ending.receive(close.map(|(code, _)| code), cx);
-                    last.epitaph.heard = reason(close);
-                    last.receiver = None;
-                }
-                Some(_) => {}
-            }
-        }
-        if last.discarded > DISCARD_BYTES_MAX {
+        if last.read(input, &mut self.ending, cx) == Hearing::Enough {
             self.phase = self.over(Leave::Reset);
         }
         input.len()
     }
 
     fn last_words(&self, receiver: Option<Receiver>, cx: &Context<'_>) -> Phase {
-        let deadline = cx.now + cx.settings.close_timeout;
-        Phase::LastWords(LastWords { receiver, deadline, discarded: 0, epitaph: self.epitaph() })
+        Phase::LastWords(LastWords::new(receiver, self.epitaph(), cx))
     }
 
     fn over(&self, leave: Leave) -> Phase {
         Phase::Over(leave, self.epitaph())
-    }
-
-    /// Remembers the reason of the client's Close.
-    fn remember(&mut self, reason: Option<Box<str>>) {
-        if let Phase::LastWords(last) = &mut self.phase {
-            last.epitaph.heard = reason;
-        }
     }
 }

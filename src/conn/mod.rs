@@ -24,6 +24,7 @@ use guest::Lack;
 pub mod closing;
 pub mod connection;
 pub mod guest;
+mod last_words;
 mod newest;
 mod open;
 pub mod outbox;

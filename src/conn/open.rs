@@ -38,7 +38,8 @@ pub(super) struct Open {
     /// The last time something other than a pong came.
     heard: Instant,
     /// The payload of the last ping, while the client does not read our pongs.
-    pong_owed: Option<Box<[u8]>>,
+    #[expect(clippy::box_collection, reason = "most connections owe none")]
+    pong_owed: Option<Box<Vec<u8>>>,
 }
 
 /// How far the input was read.
@@ -154,7 +155,7 @@ impl Open {
                 }
                 cx.tally.pings_received += 1;
                 if cx.is_backlogged {
-                    self.pong_owed = Some(payload.into());
+                    self.pong_owed = Some(Box::new(payload.to_vec()));
                 } else {
                     write_pong(payload, cx);
                 }

@@ -11,12 +11,14 @@ use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
+use crate::api::closes::{Ends, Words};
 use crate::api::hub::{self, Hub};
 use crate::api::method::Method;
 use crate::api::server;
 use crate::api::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
 use crate::config::{ApiAccess, Config};
 use crate::conn::tls::offer::Offer;
+use crate::dialect::cause::{Cause, Initiator, Protocol};
 use crate::mail::post::{self, Post};
 use crate::metrics::export::Exporter;
 use crate::metrics::{self, ControlWriter, Reader};
@@ -122,7 +124,7 @@ impl Gateway {
         numbers: Rc<ControlWriter<Method>>,
     ) -> Parts {
         let operator = &self.config.operator;
-        let readers = self.readers.clone();
+        let (readers, ended) = (self.readers.clone(), self.readers.clone());
         Parts {
             hub: Rc::clone(&self.hub),
             access: match &operator.api {
@@ -131,6 +133,12 @@ impl Gateway {
                 ApiAccess::Insecure => Access::Open,
             },
             exporter: Box::new(move || exporter.render()),
+            ends: Box::new(move || Ends::sum(&ended)),
+            words: Words {
+                causes: Cause::ALL.iter().map(|cause| (cause.label(), cause.meaning())).collect(),
+                initiators: Initiator::ALL.iter().map(|initiator| initiator.label()).collect(),
+                protocols: Protocol::ALL.iter().map(|protocol| protocol.label()).collect(),
+            },
             figures: Box::new(move || Figures::sum(&readers)),
             readiness: Rc::clone(&self.readiness),
             node: NodeInfo {

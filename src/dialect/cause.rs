@@ -212,7 +212,6 @@ impl Cause {
         Self::Rate,
         Self::PositionLost,
         Self::BrokerLost,
-        Self::Broken(ProtocolError::BadDeflate),
     ];
 }
 
@@ -289,7 +288,7 @@ mod tests {
 
     /// Label, initiator, what raw and echo clients are told, what Centrifugo clients are told.
     #[rustfmt::skip] // One cause, one line.
-    const ROWS: [(&str, Initiator, Told, Told); 51] = [
+    const ROWS: [(&str, Initiator, Told, Told); 52] = [
         ("client_close", Initiator::Client, None, None),
         ("client_gone", Initiator::Transport, None, None),
         ("reset", Initiator::Transport, None, None),
@@ -301,6 +300,7 @@ mod tests {
         ("tls_alert", Initiator::Transport, None, None),
         ("tls_failed", Initiator::Server, None, None),
         ("tls_timeout", Initiator::Server, None, None),
+        ("proxy_header", Initiator::Server, None, None),
         ("head_timeout", Initiator::Server, None, None),
         ("refused", Initiator::Server, None, None),
         ("page", Initiator::Server, None, None),

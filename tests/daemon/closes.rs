@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use ringway::metrics::{CloseCodeLabel, Label};
 use rustix::process::Signal;
 
 use crate::gateway::client::{Client, Next};
@@ -72,6 +73,7 @@ impl Ledger {
         let total = self.closed.values().sum();
         let metrics = gateway.await_metrics(|metrics| metrics.sum("closed_total") >= total);
         assert_eq!(metrics.family("closed_total"), self.closed);
+        assert_eq!(told(gateway), self.closed);
         assert_eq!(metrics.family("close_sent_total"), self.sent);
         assert_eq!(metrics.family("close_received_total"), self.received);
         let open = metrics.family("connections");
@@ -80,6 +82,21 @@ impl Ledger {
             .for_each(|(protocol, count)| *opened.entry(protocol).or_default() += count);
         assert_eq!(metrics.family("opened_total"), opened);
     }
+}
+
+/// The same as `/debug/closes` has written it down.
+fn told(gateway: &Gateway) -> Family {
+    let mut family = Family::new();
+    for close in gateway.closes("limit=1000") {
+        if let Some(protocol) = close["protocol"].as_str() {
+            let code = close["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+            let code = CloseCodeLabel::text(CloseCodeLabel::of(code.expect("a code")).index());
+            let [initiator, cause] = ["initiator", "cause"].map(|key| close[key].as_str());
+            let (initiator, cause) = initiator.zip(cause).expect("words");
+            *family.entry(format!("{code} {initiator} {cause} {protocol}")).or_default() += 1;
+        }
+    }
+    family
 }
 
 const PROTOCOLS: [(&str, &str); 3] =

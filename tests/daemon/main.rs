@@ -6,11 +6,13 @@
 
 mod admission_limits;
 mod admission_proxies;
+mod close_stories;
 mod closes;
 mod config_errors;
 mod counting;
 mod gateway;
 mod hostile_application;
+mod hostile_deflate;
 mod hostile_frames;
 mod hostile_http;
 mod mutations;

@@ -176,5 +176,82 @@ test("a page of a listed site is let in, and then no other", async (t) => {
   assert.deepEqual(await openInPage(unlisted, url), { opened: false, status: 403 });
 });
 
+// The page of closes in a browser, with what it asked for.
+async function closesPage(t, gateway) {
+  const opened = await tab(t, `http://127.0.0.1:${gateway.operatorPort}/closes`);
+  const violations = [];
+  opened.page.on("console", (message) => { if (message.type() === "error") violations.push(message.text()); });
+  const cell = (cause, code) => opened.page.getByRole("button", { name: `${cause}, code ${code}:` });
+  const rows = () => opened.page.$$eval("#closes tbody tr", (found) => found.map((row) => [...row.cells].map((of) => of.textContent)));
+  return { ...opened, violations, cell, rows };
+}
+
+// Opens a WebSocket in `page` and ends it with `code` and `reason`.
+function endInPage(page, url, code, reason) {
+  return page.evaluate(([address, number, text]) => new Promise((resolve) => {
+    const socket = new WebSocket(address);
+    socket.onopen = () => socket.close(number, text);
+    socket.onclose = resolve;
+  }), [url, code, reason]);
+}
+
+test("the page of closes counts by cause and code, and leads to examples", async (t) => {
+  const gateway = await Gateway.start();
+  t.after(() => gateway.stop());
+  const { page, faults, violations, cell, rows } = await closesPage(t, gateway);
+  await page.waitForSelector("#empty:not([hidden])");
+  assert.equal(await page.isVisible("#matrix"), false);
+  const hostile = `<img src=x onerror="document.title='broken into'"><b>bye`;
+  const visitor = await tab(t, `http://${gateway.authority}/`);
+  for (const path of ["/echo", "/topic/t"]) await endInPage(visitor.page, `ws://${gateway.authority}${path}`, 4321, hostile);
+  await endInPage(visitor.page, `ws://${gateway.authority}/echo`, 1000, "done");
+  await until("three are counted", async () => (await gateway.metric("ringway_closed_total")) >= 3);
+  await page.click("#refresh");
+  await cell("client_close", "4xxx_other").click();
+  await page.waitForSelector("#examples:not([hidden])");
+  assert.match(await cell("client_close", "4xxx_other").textContent(), /^2 \+2$/);
+  assert.match(await cell("client_close", "1000").textContent(), /^1 \+1$/);
+  await until("two examples", async () => (await rows()).length === 2);
+  for (const row of await rows()) {
+    assert.equal(row[5], `4321 “${hostile}”`);
+    assert.match(row[2], /^127\.0\.0\.1:\d+$/);
+    assert.match(row[9], /opened, .*close_received, close_sent/);
+  }
+  assert.equal(await page.title(), "Closes - Ringway");
+  assert.equal(await page.$("#closes img, #closes b"), null);
+  assert.equal(await page.textContent("#examples-title"), "client_close, code 4xxx_other");
+  assert.equal(await page.textContent("#meaning"), "The client sent Close first.");
+  // Only what was chosen: by protocol, then another cell, then none.
+  await page.selectOption("#protocol", "raw");
+  await until("one example", async () => (await rows()).length === 1);
+  await page.selectOption("#protocol", "");
+  await cell("client_close", "1000").click();
+  await until("the other example", async () => (await rows()).length === 1 && (await rows())[0][5] === "1000 “done”");
+  await page.reload();
+  await until("the choice outlives a reload", async () => (await rows()).length === 1);
+  await cell("client_close", "1000").click();
+  await page.waitForSelector("#examples", { state: "hidden" });
+  assert.deepEqual([...faults, ...violations], []);
+});
+
+test("the page of closes asks for the key, and refreshes by itself", async (t) => {
+  const key = "0123456789abcdef";
+  const gateway = await Gateway.start("operator.api_insecure=false", `operator.api_key=${key}`);
+  t.after(() => gateway.stop());
+  const { page, faults } = await closesPage(t, gateway);
+  await page.waitForSelector("#key:not([hidden])");
+  assert.match(await page.textContent("#status"), /^unauthorized/);
+  await page.fill("#secret", key);
+  await page.click("#key button");
+  await page.waitForSelector("#key", { state: "hidden" });
+  assert.equal((await fetch(`http://${gateway.authority}/nowhere`)).status, 404);
+  // Nobody touches the page.
+  await page.waitForFunction(() => document.querySelector("#unopened tbody")?.textContent.includes("refused"));
+  await page.click("#unopened button");
+  await page.waitForSelector("#closes tbody tr");
+  assert.equal(await page.textContent("#meaning"), "The request was answered with an HTTP error.");
+  assert.deepEqual(faults, []);
+});
+
 const [gateway, browser] = await Promise.all([Gateway.start(), chromium.launch(CHROMIUM)]);
 await runAll({ gateway, browser }, () => Promise.all([gateway.stop(), browser.close()]));

@@ -129,6 +129,11 @@ impl Client {
         response
     }
 
+    /// Its address, as the gateway sees it.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("it is connected")
+    }
+
     /// Sends bytes as they are.
     ///
     /// # Panics

@@ -2,6 +2,8 @@
 
 /// First byte of a whole message or the last fragment.
 pub(crate) const FIN: u8 = 0x80;
+/// The message is compressed (RFC 7692 section 6).
+pub(crate) const RSV1: u8 = 0x40;
 pub(crate) const CONTINUATION: u8 = 0x0;
 pub(crate) const TEXT: u8 = 0x1;
 pub(crate) const BINARY: u8 = 0x2;
@@ -75,7 +77,8 @@ pub(crate) fn close(code: u16, reason: &[u8]) -> Vec<u8> {
 /// If no server may send this.
 pub(crate) fn take(bytes: &mut Vec<u8>) -> Option<Frame> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    assert_eq!(first & 0x70, 0, "reserved bits: {bytes:02x?}");
+    assert_eq!(first & 0x30, 0, "reserved bits: {bytes:02x?}");
+    assert!(first & RSV1 == 0 || matches!(first & 0xF, TEXT | BINARY), "compressed: {first:02x}");
     assert_eq!(second & 0x80, 0, "masked: {bytes:02x?}");
     let (start, len) = match second {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),

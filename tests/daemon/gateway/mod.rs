@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use ringway::ring::probe::Feature;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) mod authority;
 pub(crate) mod canary;
 pub(crate) mod client;
 pub(crate) mod clock;
+pub(crate) mod deflate;
 pub(crate) mod frame;
 pub(crate) mod metrics;
 pub(crate) mod process;
@@ -182,6 +184,18 @@ impl Gateway {
         client
     }
 
+    /// A WebSocket connection with compression; `offer` is what stands behind the extension's name.
+    /// Returns the answer too, as far as it stands behind the name.
+    pub(crate) fn open_deflate(&self, path: &str, offer: &str) -> (Client, String) {
+        let mut client = self.connect();
+        let header = format!("Sec-WebSocket-Extensions: permessage-deflate{offer}\r\n");
+        client.send(client::request(path, &header).as_bytes());
+        let response = client.expect_upgrade();
+        let answer = response.header("sec-websocket-extensions").expect("compression is agreed");
+        let answer = answer.strip_prefix("permessage-deflate").expect("what was offered");
+        (client, answer.to_owned())
+    }
+
     /// A Centrifugo connection that has been let in.
     pub(crate) fn centrifuge(&self) -> Client {
         let mut client = self.open("/connection/websocket");
@@ -223,6 +237,27 @@ impl Gateway {
         let (status, text) = answer.expect("the operator port answers");
         assert_eq!(status, 200, "{text}");
         text
+    }
+
+    /// What it remembers of closes that match `query`, newest first.
+    pub(crate) fn closes(&self, query: &str) -> Vec<Value> {
+        let answer = metrics::get(self.operators, &format!("/debug/closes?{query}"));
+        let (status, text) = answer.expect("the operator port answers");
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).expect("it is JSON");
+        answer["closes"].as_array().expect("a list").clone()
+    }
+
+    /// The first close that it remembers with this cause, as soon as there is one.
+    pub(crate) fn await_close(&self, cause: &str) -> Value {
+        let deadline = now() + PATIENCE;
+        loop {
+            if let Some(close) = self.closes(&format!("cause={cause}")).pop() {
+                return close;
+            }
+            assert!(now() < deadline, "no close for {cause}: {:?}", self.closes(""));
+            pause(Duration::from_millis(10));
+        }
     }
 
     /// What it has logged so far.
