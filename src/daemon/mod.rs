@@ -6,6 +6,7 @@ mod control;
 pub mod exit;
 mod limits;
 mod logs;
+mod operators;
 pub mod settings;
 mod source;
 mod start;
