@@ -31,8 +31,10 @@ file() {
 file node tests/clients/js/centrifuge.mjs
 file node tests/clients/js/reconnect.mjs
 file node tests/clients/js/raw.mjs
+file node tests/clients/js/secure.mjs
 file node tests/clients/js/browser.mjs
 file "$python" tests/clients/python/centrifuge_client.py
 file "$python" tests/clients/python/websockets_client.py
+file "$python" tests/clients/python/secure_client.py
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

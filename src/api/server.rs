@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
 use super::state::State;
@@ -49,7 +51,10 @@ pub async fn serve(listener: TcpListener, state: Rc<State>) -> Infallible {
         }
         match accepted {
             Ok((stream, _)) if connections.len() >= state.parts.limits.connections_max => {
-                turn_away(&stream);
+                // With TLS there is no word before the handshake.
+                if state.parts.secure.is_none() {
+                    turn_away(&stream);
+                }
             }
             Ok((stream, _)) => {
                 connections.spawn_local(connection(stream, Rc::clone(&state)));
@@ -70,14 +75,35 @@ fn turn_away(stream: &TcpStream) {
     }
 }
 
+/// Bytes of an operator connection, as plain as HTTP wants them.
+pub trait Plain: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Plain for T {}
+
+/// Does the TLS handshake of one connection; what comes of it speaks plain.
+pub type Secure = Box<dyn Fn(TcpStream) -> LocalHandshake>;
+
+/// A TLS handshake that is under way.
+pub type LocalHandshake = Pin<Box<dyn Future<Output = io::Result<Box<dyn Plain>>>>>;
+
 async fn connection(stream: TcpStream, state: Rc<State>) {
     let limits = state.parts.limits;
     if let Err(problem) = set_options(&stream, limits.write_wait) {
         debug!(%problem, "an operator connection was gone before it began");
         return;
     }
+    let Some(secure) = &state.parts.secure else { return serve_http(stream, &state).await };
+    match timeout(limits.head_wait, secure(stream)).await {
+        Ok(Ok(stream)) => serve_http(stream, &state).await,
+        Ok(Err(problem)) => debug!(%problem, "a TLS handshake of an operator failed"),
+        Err(_) => debug!("a TLS handshake of an operator took too long"),
+    }
+}
+
+async fn serve_http(stream: impl Plain, state: &Rc<State>) {
+    let limits = state.parts.limits;
     let service = service_fn(|request| {
-        let state = Rc::clone(&state);
+        let state = Rc::clone(state);
         async move { Ok::<_, Infallible>(routes::answer(&state, request).await) }
     });
     let served = http1::Builder::new()

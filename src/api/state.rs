@@ -10,6 +10,7 @@ use super::closes::{Ends, Snapshots, Words};
 use super::hub::Hub;
 use super::method::Method;
 use super::pulse::Pulse;
+use super::server::Secure;
 use super::window::Window;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::metrics::{ControlWriter, Reader, Vocabulary};
@@ -157,6 +158,8 @@ pub struct Parts {
     pub node: NodeInfo,
     /// Bounds.
     pub limits: Limits,
+    /// How connections become TLS; `None`: they do not.
+    pub secure: Option<Secure>,
     /// Where requests are counted.
     pub numbers: Rc<ControlWriter<Method>>,
 }

@@ -223,6 +223,7 @@ impl Gateway {
                 started: Instant::now().into_std(),
             },
             limits,
+            secure: None,
             numbers: control_numbers().into(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -16,6 +16,8 @@ pub use super::stage::{Leave, Stage};
 use super::upgrade::{Admission, Head, Step};
 use super::{Context, Settings};
 
+mod transport;
+
 /// Received bytes that may wait for the hub; then the connection is not read.
 const CARRY_BYTES_MAX: usize = 64 * 1024;
 
@@ -145,13 +147,6 @@ impl Connection {
         }
     }
 
-    /// Until when the request head is awaited, unless it is there.
-    pub fn set_head_deadline(&mut self, deadline: Instant) {
-        if let Phase::Head(head) = &mut self.phase {
-            head.deadline = deadline;
-        }
-    }
-
     /// The hub takes no questions of this connection for now, or does again. Returns what was so
     /// before.
     pub fn set_stalled(&mut self, stalled: bool) -> bool {
@@ -177,29 +172,6 @@ impl Connection {
         };
         if !input.is_empty() {
             self.receive_own(input, cx);
-        }
-    }
-
-    /// Reads what a load balancer says before the client's own first byte; returns how much it was.
-    pub fn read_proxy_header(&mut self, input: &[u8], cx: &mut Context<'_>) -> usize {
-        let (Some(guest), Phase::Head(head)) = (cx.guest.as_deref_mut(), &mut self.phase) else {
-            return input.len();
-        };
-        match guest.read_header(input) {
-            Ok(used) => {
-                if !guest.is_awaited()
-                    && let Some(door) = cx.settings.doors.get(usize::from(self.listener))
-                    && let Err(lack) = guest.settle(door, &cx.settings.addresses, cx.now)
-                {
-                    head.refuse(lack);
-                }
-                used
-            }
-            Err(unheard) => {
-                cx.tally.unheard = Some(unheard);
-                self.abandon(Cause::ProxyHeader);
-                input.len()
-            }
         }
     }
 
@@ -290,13 +262,6 @@ impl Connection {
         }
     }
 
-    /// The peer has sent FIN, or said otherwise that nothing more comes; the connection ends for
-    /// `cause` if nothing has ended it before. Messages that came before are handled first.
-    pub fn handle_fin(&mut self, cause: Cause) {
-        self.fin.get_or_insert(cause);
-        self.settle_fin();
-    }
-
     /// After our last word, bytes that were kept for later are only searched for the peer's Close.
     fn settle_carry(&mut self, cx: &mut Context<'_>) {
         if matches!(self.phase, Phase::LastWords(_)) {
@@ -314,30 +279,6 @@ impl Connection {
         {
             self.ending.begin(cause);
             self.phase = self.over(Leave::Fin);
-        }
-    }
-
-    /// The transport has failed, which is the `cause` unless there was another.
-    pub fn handle_failure(&mut self, cause: Cause) {
-        if !matches!(self.phase, Phase::Over(..)) {
-            self.ending.begin(cause);
-            self.phase = self.over(Leave::Reset);
-        }
-    }
-
-    /// The connection ends for `cause` without a word.
-    pub fn leave(&mut self, cause: Cause) {
-        self.ending.begin(cause);
-        self.phase = self.over(Leave::Fin);
-    }
-
-    /// The bytes of the peer cannot be trusted any more, nor can we say anything to it; what it still
-    /// sends is thrown away.
-    pub fn fail_transport(&mut self, cause: Cause, cx: &mut Context<'_>) {
-        if !matches!(self.phase, Phase::Over(..)) {
-            self.ending.begin(cause);
-            self.carry = Vec::new();
-            self.phase = self.last_words(None, cx);
         }
     }
 

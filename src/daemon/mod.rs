@@ -7,6 +7,7 @@ pub mod exit;
 mod limits;
 mod logs;
 mod memory;
+mod operators;
 pub mod settings;
 mod source;
 mod start;

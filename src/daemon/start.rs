@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::api::closes::{Ends, Words};
 use crate::api::hub::{self, Hub};
 use crate::api::method::Method;
-use crate::api::server;
+use crate::api::server::{self, Secure};
 use crate::api::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
 use crate::config::{ApiAccess, Config};
 use crate::conn::tls::offer::Offer;
@@ -30,7 +30,7 @@ use super::control::{Gateway, listen_for};
 use super::exit::Failure;
 use super::memory::{self, Budget};
 use super::threads::{self, Job, Report, cannot_listen};
-use super::{limits, settings};
+use super::{limits, operators, settings};
 
 impl Gateway {
     /// Listens, starts the shards, and opens the operators' port when all of them serve.
@@ -116,6 +116,7 @@ impl Gateway {
         keeper.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let hangup = listen_for(SignalKind::hangup())?;
         let interval = self.config.tls.reload_interval.filter(|_| keeper.is_needed());
+        let secure = keeper.operator.clone().map(operators::secure);
         tokio_uring::spawn(keeper.watch(interval, hangup, Rc::clone(&numbers)));
         let Some(address) = self.config.operator.address else { return Ok(()) };
         let listener =
@@ -123,7 +124,7 @@ impl Gateway {
         let bound: SocketAddr = listener.local_addr().unwrap_or(address);
         let version = env!("CARGO_PKG_VERSION");
         let exporter = Exporter::new(readers, control_reader, process, version, started);
-        let state = Rc::new(State::new(self.operator_parts(exporter, numbers)));
+        let state = Rc::new(State::new(self.operator_parts(exporter, numbers, secure)));
         tokio_uring::spawn(server::serve(listener, state));
         tracing::info!(address = %bound, "operators may connect");
         Ok(())
@@ -133,6 +134,7 @@ impl Gateway {
         &self,
         exporter: Exporter<Labels, Method>,
         numbers: Rc<ControlWriter<Method>>,
+        secure: Option<Secure>,
     ) -> Parts {
         let operator = &self.config.operator;
         let (readers, ended) = (self.readers.clone(), self.readers.clone());
@@ -163,6 +165,7 @@ impl Gateway {
                 data_bytes_max: self.config.websocket.message_bytes_max,
                 ..Limits::default()
             },
+            secure,
             numbers,
         }
     }

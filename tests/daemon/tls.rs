@@ -6,10 +6,10 @@ use rustls::ClientConfig;
 
 use crate::gateway::authority::{Authority, ONLY_TLS12, ONLY_TLS13};
 use crate::gateway::client::{Client, Next};
-use crate::gateway::clock::ms;
+use crate::gateway::clock::{ms, now, pause};
 use crate::gateway::frame::{BINARY, FIN};
 use crate::gateway::metrics::family;
-use crate::gateway::{Gateway, free_address};
+use crate::gateway::{Gateway, PATIENCE, free_address, ringway, wait_for_end};
 
 /// The name in the usual certificate.
 pub(crate) const NAME: &str = "gateway.test";
@@ -202,4 +202,47 @@ fn an_upgrade_is_awaited_anew_after_the_handshake() {
     assert_eq!(slow.read_response().status, 408);
     drop((silent, slow));
     secure.gateway.finish();
+}
+
+#[test]
+fn operators_are_served_with_tls_under_the_same_rules() {
+    let authority = Authority::new();
+    let files = authority.sign("usual", &[NAME]);
+    let clients = free_address();
+    let operators = free_address();
+    let text = format!(
+        "[[listener]]\naddress = \"{clients}\"\n[operator]\naddress = \"{operators}\"\ntls = true\n\
+         client_auth = \"required\"\nclient_ca = {:?}\n{}",
+        authority.file(),
+        files.section()
+    );
+    let path = authority.path("ringway.toml");
+    std::fs::write(&path, text).expect("there is room");
+    let mut child = ringway()
+        .args(["run", "--set", "shards=1", "--config"])
+        .arg(&path)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the daemon was built");
+    let own = authority.sign("operator", &["operator.test"]);
+    let ask = |own| {
+        let client = Client::try_connect(operators)?;
+        let mut client = client.begin_tls(authority.client(ONLY_TLS13, own), NAME)?;
+        client.try_send(b"GET /readyz HTTP/1.1\r\nHost: o\r\nConnection: close\r\n\r\n")?;
+        client.try_read()?;
+        Ok::<_, std::io::Error>(client.read_response().status)
+    };
+    let deadline = now() + PATIENCE;
+    while !matches!(ask(Some(&own)), Ok(200)) {
+        assert!(now() < deadline, "{:?}", ask(Some(&own)));
+        pause(ms(20));
+    }
+    assert!(ask(None).is_err());
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::Signal::TERM,
+    )
+    .expect("the daemon runs");
+    let status = wait_for_end(&mut child, PATIENCE).expect("it ends");
+    assert_eq!(status.code(), Some(0));
 }

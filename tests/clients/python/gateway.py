@@ -29,18 +29,19 @@ def free_ports(count):
 class Gateway:
     """One gateway; `start` waits until it takes clients."""
 
-    def __init__(self):
+    def __init__(self, *settings):
         self.port, listed_port, self.operator_port = free_ports(3)
         ports = {"listener.0": self.port, "listener.1": listed_port, "operator": self.operator_port}
         flags = [part for key, port in ports.items() for part in ("--set", f"{key}.address=127.0.0.1:{port}")]
+        flags += [part for setting in settings for part in ("--set", setting)]
         command = [os.environ["RINGWAY"], "run", "--config", str(CONFIG), *flags]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         # Whatever becomes of the tests, it does not outlive them.
         atexit.register(self.process.kill)
 
     @classmethod
-    async def start(cls):
-        gateway = cls()
+    async def start(cls, *settings):
+        gateway = cls(*settings)
         deadline = time.monotonic() + 8
         while await gateway.readiness() != 200:
             assert gateway.process.poll() is None, "the gateway ended"

@@ -64,6 +64,11 @@ impl Client {
         Self::of(TcpStream::connect_timeout(&address, PATIENCE).expect("the gateway accepts"))
     }
 
+    /// A connection, if anybody listens.
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self::of(TcpStream::connect_timeout(&address, PATIENCE)?))
+    }
+
     /// A connection that holds at most about `bytes` which it has not read.
     pub(crate) fn connect_narrow(address: SocketAddr, bytes: usize) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
