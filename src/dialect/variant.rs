@@ -192,6 +192,7 @@ mod tests {
     use super::*;
     use crate::topic::name::TopicName;
     use crate::topic::publication::Publisher;
+    use crate::ws::deflate;
 
     fn publication(channel: &str, payload: Payload) -> Publication {
         let topic = TopicName::new(channel).unwrap();
@@ -216,6 +217,68 @@ mod tests {
             let publication = publication("c", payload);
             assert_eq!(encode(Language::Raw, &publication, &mut Scratch::default()), frame);
         }
+    }
+
+    fn codec() -> Codec {
+        let settings = deflate::Settings { level: 3, bytes_min: 50, client_window_bits: None };
+        Codec::new(Some(settings), 0)
+    }
+
+    fn all(payload: &[u8], compression: Compression, codec: &mut Codec) -> Vec<Bytes> {
+        let payload = Payload::Text(Bytes::copy_from_slice(payload));
+        let publication = publication("c", payload);
+        let mut scratch = Scratch::default();
+        let forms = encode_all(&publication, |_| true, compression, codec, &mut scratch);
+        forms.into_iter().map(|form| form.expect("it was wanted")).collect()
+    }
+
+    fn is_shared(one: &Bytes, other: &Bytes) -> bool {
+        std::ptr::eq(one.as_ptr(), other.as_ptr())
+    }
+
+    #[test]
+    fn every_variant_has_its_own_number() {
+        for (number, variant) in Variant::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(variant.form()), number);
+        }
+        assert_eq!(Variant::RAW.form(), 0);
+    }
+
+    #[test]
+    fn forms_of_the_same_bytes_share_them() {
+        let mut codec = codec();
+        let short = all(b"too short", Compression::Allowed, &mut codec);
+        assert!(is_shared(&short[0], &short[1]) && is_shared(&short[0], &short[2]));
+        assert_eq!(codec.numbers().compressed, 0);
+        let medium = all(&b"over and over; ".repeat(50), Compression::Allowed, &mut codec);
+        assert!(is_shared(&medium[1], &medium[2]) && !is_shared(&medium[0], &medium[1]));
+        assert!(is_shared(&medium[4], &medium[5]) && !is_shared(&medium[1], &medium[4]));
+        assert_eq!(codec.numbers().compressed, 2, "once for each language");
+        let long = all(&b"over and over; ".repeat(500), Compression::Allowed, &mut codec);
+        assert!(!is_shared(&long[1], &long[2]));
+        assert_eq!(codec.numbers().compressed, 2 + 4);
+        for (number, form) in long.iter().enumerate() {
+            assert_eq!(is_compressed(form), number % 3 > 0);
+            assert_eq!(form[0] & 0xBF, 0x81, "whole and a text");
+        }
+        let secret = all(&b"over and over; ".repeat(50), Compression::Forbidden, &mut codec);
+        assert!(is_shared(&secret[0], &secret[1]) && is_shared(&secret[0], &secret[2]));
+        assert_eq!(codec.numbers().compressed, 2 + 4);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_encoded() {
+        let publication = publication("c", Payload::Text(Bytes::from(vec![b'x'; 500])));
+        let (mut codec, mut scratch) = (codec(), Scratch::default());
+        for wanted in 0..Variant::ALL.len() {
+            let is_wanted = |form| usize::from(form) == wanted;
+            let allowed = Compression::Allowed;
+            let forms = encode_all(&publication, is_wanted, allowed, &mut codec, &mut scratch);
+            for (number, form) in forms.iter().enumerate() {
+                assert_eq!(form.is_some(), number == wanted);
+            }
+        }
+        assert_eq!(codec.numbers().compressed, 4);
     }
 
     #[test]

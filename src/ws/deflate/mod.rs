@@ -232,3 +232,38 @@ impl Codec {
 fn to_u64(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agreement_is_small_and_nothing_else_is_owned_before_it_is_used() {
+        assert!(size_of::<Peer>() <= 48);
+        let settings = Settings { level: 3, bytes_min: 10, client_window_bits: Some(15) };
+        let mut codec = Codec::new(Some(settings), 1);
+        let offer = || [&b"permessage-deflate"[..]].into_iter();
+        let (_, mut peer) = codec.negotiate(offer()).unwrap();
+        assert_eq!((codec.heap_bytes(), codec.contexts()), (0, 1));
+        let (agreement, second) = codec.negotiate(offer()).unwrap();
+        assert!(second.context.is_none(), "there is room for one");
+        assert!(agreement.to_string().contains("client_no_context_takeover"));
+        // RFC 7692 section 7.2.3.2: the second message refers to the first.
+        for payload in [&b"\xf2\x48\xcd\xc9\xc9\x07\x00"[..], b"\xf2\x00\x11\x00\x00"] {
+            let inflated = codec.inflate(Kind::Text, payload, Some(&mut peer), 100).unwrap();
+            assert_eq!(inflated.bytes(), b"Hello");
+            codec.recycle(inflated);
+        }
+        assert_eq!(codec.numbers().inflated_to, 10);
+        drop(peer);
+        assert_eq!(codec.contexts(), 0);
+    }
+
+    #[test]
+    fn without_settings_nothing_is_agreed_and_nothing_compressed() {
+        let mut codec = Codec::new(None, 10);
+        assert!(codec.negotiate([&b"permessage-deflate"[..]].into_iter()).is_none());
+        assert_eq!(codec.compress(&[0; 1000], 15), None);
+        assert_eq!((codec.heap_bytes(), codec.is_enabled()), (0, false));
+    }
+}
