@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::gateway::client::{Client, Next, Response, request};
-use crate::gateway::clock::{ms, pause};
+use crate::gateway::clock::{ms, now, pause};
 use crate::gateway::metrics::family;
 use crate::gateway::{Gateway, free_address};
 
@@ -154,5 +154,36 @@ fn those_turned_away_take_no_handshakes_from_others_and_are_few() {
         assert_eq!(ask_from(n, gateway.clients()).1.status, 101);
     }
     drop(silent);
+    gateway.finish();
+}
+
+#[test]
+fn a14_all_clients_that_were_cut_off_are_back_in_time() {
+    const CLIENTS: u64 = 2_000;
+    let gateway = gateway(&[]);
+    let canary = gateway.canary();
+    let enter = || {
+        let clients: Vec<Client> = (0..CLIENTS)
+            .map(|_| {
+                let mut client = gateway.connect();
+                client.send(request("/topic/t", "").as_bytes());
+                client
+            })
+            .collect();
+        clients.into_iter().map(|mut client| {
+            client.expect_upgrade();
+            client
+        })
+    };
+    let before: Vec<Client> = enter().collect();
+    let began = now();
+    before.into_iter().for_each(Client::reset);
+    let back: Vec<Client> = enter().collect();
+    let took = now() - began;
+    assert!(took < ms(20_000), "{took:?}");
+    gateway.await_metrics(|metrics| metrics.sum("subscriptions") == CLIENTS);
+    assert_eq!(gateway.metrics().family("handshake_refused_total"), family([]));
+    drop(back);
+    canary.finish();
     gateway.finish();
 }
