@@ -5,7 +5,7 @@
 QUICK := target/quick/ringway
 
 # Seconds for each fuzz target, seeds for the simulation, where a load test goes.
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 15
 SIM_SEEDS ?= 256
 LOAD ?= --help
 STATIC := x86_64-unknown-linux-gnu
@@ -49,7 +49,7 @@ bless: ## write the tables of the README anew from the code
 	RINGWAY_BLESS=1 cargo test --quiet --test documents
 
 .PHONY: fuzz
-fuzz: ## fuzz each target for FUZZ_SECONDS (60)
+fuzz: ## fuzz each target for FUZZ_SECONDS (15)
 	tests/fuzz.sh $(FUZZ_SECONDS)
 
 .PHONY: sim

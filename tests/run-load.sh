@@ -178,7 +178,7 @@ slow_among_others() {
   wait "$slow"
   status=$?
   now=$(labelled ringway_closed_total \
-    'code="1006",initiator="server",cause="slow",protocol="centrifuge"')
+    'code="1006",initiator="server",cause="slow_stalled",protocol="centrifuge"')
   now+=" $(metric ringway_outbox_overflows_total) $(labelled ringway_close_sent_total 'code="3008"')"
   if ((status != 0)) || [ "$now" != "$stalled $stalled $stalled" ]; then
     echo "closed as slow, given up, sent a Close: $now of $stalled"

@@ -12,12 +12,12 @@ use ringway::ws::receiver::Limits;
 use ringway::ws::reference::{decode, receive_in_pieces};
 
 fuzz_target!(|data: &[u8]| {
-    let [first_len, second_len, limits, stream @ ..] = data else { return };
+    let [first_len, second_len, settings, stream @ ..] = data else { return };
     let limits = Limits {
-        message_bytes_max: usize::from(limits >> 4) * 64,
-        fragments_max: usize::from(limits & 7) + 1,
+        message_bytes_max: usize::from(settings >> 4) * 64,
+        fragments_max: usize::from(settings & 7) + 1,
     };
-    let rsv = if limits & 8 == 0 { Rsv::NONE } else { Rsv::RSV1 };
+    let rsv = if settings & 8 == 0 { Rsv::NONE } else { Rsv::RSV1 };
     let expected = decode(stream, &limits, rsv);
     let piece_lens = [usize::from(*first_len), usize::from(*second_len)];
     assert_eq!(receive_in_pieces(stream, &[], &limits, rsv), expected);

@@ -36,12 +36,22 @@ pub(super) async fn call(
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+/// What a body says.
+///
+/// Errors: [`Failure::NotJson`].
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     // Structs can be read from arrays, too; the API has never said so.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Failure::NotJson { line: 1, column: 1 });
     }
-    Ok(serde_json::from_slice(body)?)
+    // Members that nobody looks at are not read, and yet JSON is text as a whole.
+    let text = std::str::from_utf8(body).map_err(|error| {
+        let before = &body[..error.valid_up_to()];
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines = before.iter().filter(|byte| **byte == b'\n').count();
+        Failure::NotJson { line: lines + 1, column: before.len() - line_start + 1 }
+    })?;
+    Ok(serde_json::from_str(text)?)
 }
 
 async fn publish_one(state: &Rc<State>, request: Publish<'_>) -> Result<Vec<u8>, Failure> {

@@ -64,19 +64,8 @@ fn continues(byte: usize) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::oracle::matches_naively;
     use super::*;
-
-    /// The definition of a match, with all its backtracking.
-    fn naive(pattern: &[char], name: &[char]) -> bool {
-        match pattern.split_first() {
-            None => name.is_empty(),
-            Some(('*', rest)) => (0..=name.len()).any(|skip| naive(rest, &name[skip..])),
-            Some((item, rest)) => {
-                let fits = name.first().is_some_and(|c| item == &'?' || item == c);
-                fits && naive(rest, &name[1..])
-            }
-        }
-    }
 
     #[test]
     fn stars_and_question_marks_stand_for_characters() {
@@ -112,7 +101,7 @@ mod tests {
         #[test]
         fn matches_are_those_of_the_definition(pattern in "[ab?*é€]{0,8}", name in "[abé€]{0,8}") {
             let characters: Vec<char> = pattern.chars().collect();
-            let expected = naive(&characters, &name.chars().collect::<Vec<_>>());
+            let expected = matches_naively(&characters, &name.chars().collect::<Vec<_>>());
             prop_assert_eq!(Glob::new(&pattern).unwrap().matches(&name), expected);
         }
     }

@@ -20,6 +20,8 @@ mod failure;
 mod glob;
 pub mod hub;
 pub mod method;
+#[cfg(any(test, fuzzing))]
+pub mod oracle;
 mod page;
 mod publish;
 mod pulse;

@@ -119,6 +119,7 @@ fn some_closes(now: std::time::Instant) -> [Close; 2] {
         shard: 0,
         listener: 1,
         peer: Some("192.0.2.7:4711".parse().unwrap()),
+        forwarded_for: None,
         protocol: Some("raw"),
         client: Some("c-1".into()),
         code: Some(1006),
@@ -134,7 +135,9 @@ fn some_closes(now: std::time::Instant) -> [Close; 2] {
         history,
         tcp: None,
     };
-    let idle = Close { at: now, cause: "idle", initiator: "server", ..reset.clone() };
+    let forwarded_for = Some("2001:db8::1".parse().unwrap());
+    let idle =
+        Close { at: now, cause: "idle", initiator: "server", forwarded_for, ..reset.clone() };
     [idle, reset]
 }
 
@@ -439,6 +442,11 @@ fn bad_bodies_are_answered_and_bounded() {
             let (status, answer) = gateway.call("publish", bad).await;
             assert_eq!((status, &answer["error"]["code"]), (400, &json!(107)), "{bad}");
         }
+        // In a member that nobody looks at.
+        let bad = b"{\"channel\":\"a\",\n\"data\":1,\"x\":\"\xCC\xCC\"}";
+        let answer = gateway.exchange(&head("publish", KEY, bad.len()), bad).await;
+        assert_eq!(status(&answer), 400);
+        assert!(answer.contains("line 2") && answer.contains("column 15"), "{answer}");
         // Twice as much as is allowed, and a million topics: ten times as much.
         let (status_large, answer) = gateway.call("publish", &"x".repeat(128 * 1024)).await;
         assert_eq!((status_large, &answer["error"]["code"]), (413, &json!(106)));
@@ -549,10 +557,13 @@ fn closes_are_told_as_numbers_and_examples() {
             .collect();
         assert_eq!(causes, ["idle", "idle", "reset", "reset"], "newest first");
 
+        let first = &all["closes"][0];
+        assert_eq!(first["address"], "2001:db8::1");
+        assert_eq!(first["proxy"], "192.0.2.7:4711");
         let (_, one) = ask("?cause=reset&since=1m&limit=1").await;
         let close = &one["closes"][0];
         assert_eq!(one["closes"].as_array().unwrap().len(), 1);
-        assert_eq!(close["address"], "192.0.2.7:4711");
+        assert_eq!((&close["address"], &close["proxy"]), (&json!("192.0.2.7:4711"), &Value::Null));
         assert_eq!(close["events"], json!(["opened", "message", "failed"]));
         assert_eq!(close["received"], json!({"code": null, "reason": "<script>\u{1b}"}));
         assert_eq!((&close["sent"], &close["unsent_bytes"]), (&Value::Null, &json!(77)));

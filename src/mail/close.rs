@@ -1,6 +1,6 @@
 //! The story of one connection's end, as operators are told it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::ring::TcpInfo;
@@ -153,8 +153,10 @@ pub struct Close {
     pub shard: usize,
     /// Index of the listener in the configuration.
     pub listener: u16,
-    /// The client's address.
+    /// The address at the other end of its socket.
     pub peer: Option<SocketAddr>,
+    /// The client's own address, where `peer` is a trusted proxy that told it.
+    pub forwarded_for: Option<IpAddr>,
     /// The client protocol; `None`: it was never upgraded.
     pub protocol: Option<&'static str>,
     /// The client's id, where its protocol has one.

@@ -196,6 +196,8 @@ impl<R: Ring> Shard<R> {
         }
         let epitaph = slot.conn.epitaph();
         let code = CloseCodeLabel::of(verdict.code);
+        let peer = self.ring.peer(slot.socket);
+        let known = slot.extras.guest_mut().map(|guest| guest.address());
         let told = protocol.and_then(|protocol| {
             let drain = &self.desk.settings.drain;
             farewell(verdict.cause, protocol, drain).map(|told| Box::from(&*told.reason))
@@ -206,7 +208,8 @@ impl<R: Ring> Shard<R> {
             kind,
             shard: self.post.node(),
             listener: slot.conn.listener(),
-            peer: self.ring.peer(slot.socket),
+            peer,
+            forwarded_for: known.filter(|known| peer.is_some_and(|peer| peer.ip() != *known)),
             protocol: protocol.map(Protocol::label),
             client: epitaph.client.map(|id| id.to_string().into()),
             code: protocol.map(|_| verdict.code),
@@ -238,6 +241,7 @@ mod tests {
             shard: 0,
             listener: 0,
             peer: None,
+            forwarded_for: None,
             protocol: Some("raw"),
             client: None,
             code: Some(4999),

@@ -113,3 +113,26 @@ pub(super) fn transport_cause(errno: Errno) -> Cause {
         _ => Cause::TransportError,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_the_transport_are_told_apart() {
+        let causes = [
+            (libc::ECONNRESET, Cause::Reset),
+            (libc::ETIMEDOUT, Cause::TcpTimeout),
+            (libc::EPIPE, Cause::BrokenPipe),
+            (libc::EHOSTUNREACH, Cause::Unreachable),
+            (libc::ENETUNREACH, Cause::Unreachable),
+            (libc::EHOSTDOWN, Cause::Unreachable),
+            (libc::ENETDOWN, Cause::Unreachable),
+            (libc::ECONNABORTED, Cause::TransportError),
+            (libc::EBADF, Cause::TransportError),
+        ];
+        for (errno, cause) in causes {
+            assert_eq!(transport_cause(Errno(errno)), cause, "errno {errno}");
+        }
+    }
+}

@@ -197,22 +197,11 @@ const OUT_OF_REACH: [Cause; 5] = [
     Cause::Internal,
 ];
 
-#[test]
-fn every_cause_that_can_be_reached_from_outside_has_its_story() {
-    let gateway = Gateway::start(&[
-        "http.head_timeout=\"1s\"",
-        "demo.enabled=true",
-        "websocket.message_timeout=\"300ms\"",
-        "websocket.ping_interval=\"1s\"",
-        "websocket.pong_timeout=\"200ms\"",
-        "websocket.idle_timeout=\"2s\"",
-        "websocket.control_frames_rate=20",
-        "websocket.close_timeout=\"100ms\"",
-        "centrifuge.connect_timeout=\"300ms\"",
-    ]);
+/// Where to connect, what to send, and the cause for which that ends.
+fn scripts() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let text = |text: &str| frame(FIN | TEXT, text.as_bytes());
     let ws = "/connection/websocket";
-    let scripts: Vec<(&str, Vec<u8>, &str)> = vec![
+    vec![
         ("/echo", [FIN | TEXT, 1, b'x'].to_vec(), "unmasked_client_frame"),
         ("/echo", frame(FIN | 0x40 | TEXT, b""), "reserved_bit_set"),
         ("/echo", frame(FIN | 0x3, b""), "unknown_opcode"),
@@ -241,7 +230,24 @@ fn every_cause_that_can_be_reached_from_outside_has_its_story() {
         (ws, text("{\"id\":1,\"connect\":{}}\n{\"send\":{\"data\":{}}}"), "not_available"),
         (ws, frame(FIN | BINARY, b"{}"), "unsupported_data"),
         (ws, Vec::new(), "connect_timeout"),
-    ];
+    ]
+}
+
+#[test]
+fn every_cause_that_can_be_reached_from_outside_has_its_story() {
+    let gateway = Gateway::start(&[
+        "http.head_timeout=\"1s\"",
+        "demo.enabled=true",
+        "deflate.enabled=true",
+        "websocket.message_timeout=\"300ms\"",
+        "websocket.ping_interval=\"1s\"",
+        "websocket.pong_timeout=\"200ms\"",
+        "websocket.idle_timeout=\"2s\"",
+        "websocket.control_frames_rate=20",
+        "websocket.close_timeout=\"100ms\"",
+        "centrifuge.connect_timeout=\"300ms\"",
+    ]);
+    let scripts = scripts();
     let mut clients = Vec::new();
     for (path, bytes, cause) in &scripts {
         let mut client = gateway.open(path);
@@ -256,6 +262,9 @@ fn every_cause_that_can_be_reached_from_outside_has_its_story() {
             assert_eq!(told["code"], told["sent"]["code"]);
         }
     }
+    let (mut packed, _) = gateway.open_deflate("/echo", "");
+    packed.send(&frame(FIN | 0x40 | BINARY, &[0xFF; 20]));
+    assert_eq!(gateway.await_close("bad_deflate")["code"], 1007);
     unopened(&gateway);
     let busy = gateway.open("/echo");
     answer_pings_until_idle(busy);
@@ -272,8 +281,10 @@ fn every_cause_that_can_be_reached_from_outside_has_its_story() {
 
 /// Causes to which other tests of this folder lead, each with its story.
 fn told_elsewhere() -> impl Iterator<Item = String> {
-    let others = ["slow_full", "slow_behind", "slow_stalled", "disconnected", "drain"];
-    others.into_iter().map(str::to_owned)
+    let others =
+        ["slow_full", "slow_behind", "slow_stalled", "disconnected", "drain", "proxy_header"];
+    let tls = ["tls_truncated", "tls_alert", "tls_failed", "tls_timeout"];
+    others.into_iter().chain(tls).map(str::to_owned)
 }
 
 fn causes_of(gateway: &Gateway) -> BTreeSet<String> {
@@ -331,6 +342,32 @@ fn unopened(gateway: &Gateway) {
 
 fn ends_of(causes: [&str; 5]) -> crate::gateway::metrics::Family {
     family(causes.map(|cause| (cause, 1)))
+}
+
+#[test]
+fn behind_a_proxy_the_client_is_told_and_so_is_the_proxy() {
+    let clients = free_address();
+    let text = format!(
+        "[[listener]]\naddress = \"{clients}\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
+         proxy_protocol = \"required\"\n"
+    );
+    let gateway = Gateway::start_with(&text, clients, &[]);
+    let mut client = gateway.connect();
+    let proxy = client.address().to_string();
+    client.send(b"PROXY TCP4 203.0.113.9 198.51.100.1 5000 443\r\n");
+    client.upgrade("/echo");
+    client.reset();
+    let told = gateway.await_close("reset");
+    assert_eq!((&told["address"], &told["proxy"]), (&json!("203.0.113.9"), &json!(proxy)));
+
+    let mut stranger = gateway.connect();
+    let address = stranger.address().to_string();
+    stranger.send(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(matches!(stranger.drain(), Next::Fin | Next::Reset));
+    let told = gateway.await_close("proxy_header");
+    assert_eq!((&told["address"], &told["proxy"]), (&json!(address), &Value::Null));
+    assert_eq!((&told["kind"], &told["code"]), (&json!("unopened"), &Value::Null));
+    gateway.finish();
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Compression: what is agreed, what comes of it, and what hostile clients make of it.
 
+use crate::deflate::{Sender, compress, inflate};
 use crate::gateway::Gateway;
 use crate::gateway::client::{Client, request};
 use crate::gateway::clock::{ms, pause};
-use crate::gateway::deflate::{Sender, compress, inflate};
 use crate::gateway::frame::{
     BINARY, CONTINUATION, FIN, Frame, Length, PING, RSV1, TEXT, frame, header,
 };

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::thread;
 
-use crate::gateway::Gateway;
 use crate::gateway::client::{Client, Next};
 use crate::gateway::clock::{ms, now, pause};
 use crate::gateway::frame::{
     BINARY, CLOSE, CONTINUATION, FIN, Frame, Length, PING, PONG, TEXT, close, frame, header,
 };
 use crate::gateway::metrics::family;
+use crate::gateway::{Gateway, scaled};
 
 /// Sends `bytes` on new connections of each protocol, which are to fail with `code` and nothing
 /// else.
@@ -178,7 +178,7 @@ fn f6_fragments_are_limited_in_number() {
     }
     for payload in [&b"x"[..], b""] {
         let mut client = gateway.open("/echo");
-        let flood = begun(100_000, payload);
+        let flood = begun(scaled(100_000, 1_000_000), payload);
         let mut writer = client.writer();
         let sender = thread::spawn(move || {
             // It is cut off somewhere.
@@ -194,7 +194,8 @@ fn f6_fragments_are_limited_in_number() {
 #[test]
 fn f6_messages_that_are_begun_and_not_finished_end_in_time_and_cost_little() {
     const COUNT: usize = 1_000;
-    let gateway = Gateway::start(&["websocket.message_timeout=\"1s\""]);
+    // As configured by default, or shortened.
+    let gateway = Gateway::start(scaled(&["websocket.message_timeout=\"1s\""], &[]));
     let canary = gateway.canary();
     let mut clients: Vec<Client> = (0..COUNT).map(|_| gateway.open("/echo")).collect();
     let mut stalled = frame(TEXT, &[b'x'; 500]);
@@ -267,7 +268,7 @@ fn f9_pings_are_limited_in_number() {
     let mut writer = client.writer();
     let sender = thread::spawn(move || {
         // It is cut off somewhere.
-        let _ = std::io::Write::write_all(&mut writer, &ping.repeat(200_000));
+        let _ = std::io::Write::write_all(&mut writer, &ping.repeat(scaled(200_000, 1_000_000)));
     });
     let mut pongs = 0;
     let close = loop {
@@ -302,8 +303,8 @@ fn f9_one_pong_waits_for_a_client_that_does_not_read() {
     let canary = gateway.canary();
     let mut client = Client::connect_narrow(gateway.clients(), 4096);
     client.upgrade("/echo");
-    // Pongs of 5 MB in all.
-    let count = 40_000_u32;
+    // Pongs of 5 MB in all, or more.
+    let count = scaled(40_000_u32, 1_000_000);
     let before = gateway.usage().watch();
     let numbered = |n: u32| [&n.to_be_bytes()[..], &[b'p'; 121]].concat();
     for n in 0..count {
@@ -311,7 +312,8 @@ fn f9_one_pong_waits_for_a_client_that_does_not_read() {
     }
     gateway.await_metrics(|metrics| metrics.sum("backlogs") == 1);
     let growth = before.peak_growth_kib();
-    assert!(growth < 2 * 1024, "{growth} KiB");
+    // What the allocator keeps varies, and does not follow the number of pings.
+    assert!(growth < scaled(2, 6) * 1024, "{growth} KiB");
     let mut pongs = Vec::new();
     while pongs.last() != Some(&numbered(count - 1)) {
         let Frame { first, payload } = client.read_frame();

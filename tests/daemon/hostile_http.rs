@@ -8,7 +8,7 @@ use crate::gateway::client::{Client, KEY, Next, Response, request};
 use crate::gateway::clock::{ms, now, pause};
 use crate::gateway::frame::{FIN, PONG, TEXT, frame};
 use crate::gateway::metrics::family;
-use crate::gateway::{Gateway, free_address};
+use crate::gateway::{Gateway, free_address, scaled};
 
 /// Sends `bytes` on a new connection and reads the refusal to its end.
 ///
@@ -166,8 +166,10 @@ fn h4_odd_upgrade_headers_get_a_clear_answer() {
 
 #[test]
 fn h5_slow_heads_end_at_their_deadline_and_cost_little() {
-    const COUNT: usize = 1_000;
-    let gateway = Gateway::start(&["http.head_timeout=\"700ms\"", "limits.handshakes_max=5000"]);
+    let count = scaled(1_000, 5_000);
+    let timeout = scaled(ms(700), ms(5_000));
+    let setting = format!("http.head_timeout=\"{}ms\"", timeout.as_millis());
+    let gateway = Gateway::start(&[&setting, "limits.handshakes_max=6000"]);
     let canary = gateway.canary();
     let one = b"GET /echo HTTP/1.1\r\nX: ";
     // What the first connections make the process keep is not theirs.
@@ -176,31 +178,31 @@ fn h5_slow_heads_end_at_their_deadline_and_cost_little() {
     gateway.await_metrics(|metrics| metrics.sum("connections_handshaking") == 0);
     let before = gateway.usage().watch();
     let mut clients = Vec::new();
-    for _ in 0..COUNT {
+    for _ in 0..count {
         let mut client = gateway.connect();
         client.send(one);
         clients.push((now(), client));
     }
     let last = now();
-    while now() < last + ms(300) {
+    while now() < last + timeout / 2 {
         for (_, client) in &mut clients {
             // Some have been refused by now, and may have been reset.
             let _ = client.try_send(b"x");
         }
-        pause(ms(50));
+        pause(scaled(ms(50), ms(1_000)));
     }
     let growth = before.peak_growth_kib();
     for (began, client) in &mut clients {
         assert_eq!(client.read_response().status, 408);
-        assert!(now() - *began >= ms(690), "too early: {:?}", now() - *began);
+        assert!(now() - *began >= timeout - ms(10), "too early: {:?}", now() - *began);
     }
     let took = now() - last;
-    assert!(took < ms(700 + 1_000), "the deadline was moved: {took:?}");
-    assert!(growth < 6 * COUNT as u64, "{growth} KiB for {COUNT} connections");
+    assert!(took < timeout + ms(1_000), "the deadline was moved: {took:?}");
+    assert!(growth < 6 * count, "{growth} KiB for {count} connections");
     canary.finish();
     drop(clients);
     let refused = gateway.metrics().family("handshake_refused_total");
-    assert_eq!(refused, family([("408 head_timeout", COUNT as u64)]));
+    assert_eq!(refused, family([("408 head_timeout", count)]));
     gateway.finish();
 }
 
@@ -416,7 +418,7 @@ fn h12_what_clients_send_reaches_neither_log_nor_labels() {
         client.expect_close(1000);
     }
     let series = gateway.metrics().0.len();
-    for n in 0..1_000 {
+    for n in 0..scaled(1_000, 100_000) {
         let mut client = gateway.connect();
         client.send(request(&format!("/{n}\"}}"), "").as_bytes());
         assert_eq!(client.read_response().status, 404);

@@ -9,10 +9,14 @@ mod admission_proxies;
 mod close_stories;
 mod closes;
 mod config_errors;
+mod cost;
 mod counting;
+#[path = "../peer/deflate.rs"]
+mod deflate;
 mod gateway;
 mod hostile_application;
 mod hostile_deflate;
+mod hostile_endings;
 mod hostile_frames;
 mod hostile_http;
 mod mutations;

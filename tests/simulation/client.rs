@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use fastrand::Rng;
 use ringway::ring::sim::{ClientSocket, Tail};
 
-use crate::codec::{self, BINARY, CLOSE, CONTINUATION, Decoder, Event, PING, PONG, TEXT};
+use crate::codec::{self, BINARY, CLOSE, CONTINUATION, Decoder, Event, PING, PONG, RSV1, TEXT};
+use crate::deflate::{Sender, compress};
 use crate::dialogue::Dialogue;
 use crate::ending::{Ending, Known, Violation};
 use crate::journal::note;
@@ -61,7 +62,30 @@ pub(crate) struct Client {
     /// What it has sent to be answered by Pong.
     pings: VecDeque<Vec<u8>>,
     talk: Talk,
+    deflate: Deflate,
     pub(crate) ending: Ending,
+}
+
+/// What it offers behind `permessage-deflate`, if it offers that at all.
+const OFFERS: [Option<&str>; 8] = [
+    None,
+    None,
+    Some(""),
+    Some("; client_max_window_bits"),
+    Some("; client_no_context_takeover"),
+    Some("; server_max_window_bits=12"),
+    Some("; server_max_window_bits=9; client_max_window_bits=10"),
+    Some("; server_max_window_bits=8, permessage-deflate"),
+];
+
+/// How it compresses what it says.
+enum Deflate {
+    /// Not at all.
+    None,
+    /// Each message alone.
+    Alone,
+    /// With all that it said before.
+    Context(Box<Sender>),
 }
 
 impl Client {
@@ -79,7 +103,8 @@ impl Client {
             }
         };
         note!("client {uid} on shard {node}: {target}");
-        let mut out = codec::request(&target);
+        let offer = OFFERS[cx.dice.usize(..OFFERS.len())];
+        let mut out = codec::request(&target, offer);
         let mut ending = Ending::new(match talk {
             Talk::Raw(_) => "raw",
             Talk::Echo(_) => "echo",
@@ -96,7 +121,8 @@ impl Client {
         let lively = cx.dice.u8(..12) > 0;
         let pace = if cx.dice.u8(..4) > 0 { Pace::Eager } else { Pace::Slow(64) };
         let (decoder, pings) = (Decoder::default(), VecDeque::new());
-        Self { uid, socket, out, decoder, pace, lively, pings, talk, ending }
+        let deflate = Deflate::None;
+        Self { uid, socket, out, decoder, pace, lively, pings, talk, deflate, ending }
     }
 
     /// Whether it stands where it can be compared: upgraded, and nobody has begun to end it.
@@ -245,6 +271,16 @@ impl Client {
 
     fn answered(&mut self, status: u16, headers: &BTreeMap<String, String>, cx: &Context<'_>) {
         self.ending.answered(status);
+        if let Some(answer) = headers.get("sec-websocket-extensions") {
+            // Our own engine knows one window only.
+            let is_alone = ["client_no_context_takeover", "client_max_window_bits"]
+                .iter()
+                .any(|parameter| answer.contains(parameter));
+            self.deflate = match is_alone {
+                true => Deflate::Alone,
+                false => Deflate::Context(Box::new(Sender::new())),
+            };
+        }
         if let Talk::Raw(raw) = &mut self.talk {
             raw.answered(status, headers, cx);
         } else {
@@ -367,8 +403,15 @@ impl Client {
 
     /// Queues a message, in fragments now and then, or a control frame.
     fn send(&mut self, opcode: u8, payload: &[u8], cx: &mut Context<'_>) {
-        let mut first = opcode;
-        let mut rest = payload;
+        let compressed = match &mut self.deflate {
+            Deflate::Alone if opcode < CLOSE && cx.dice.bool() => Some(compress(payload)),
+            Deflate::Context(sender) if opcode < CLOSE && cx.dice.bool() => {
+                Some(sender.compress(payload))
+            }
+            _ => None,
+        };
+        let mut first = if compressed.is_some() { opcode | RSV1 } else { opcode };
+        let mut rest = compressed.as_deref().unwrap_or(payload);
         while opcode < CLOSE && cx.dice.u8(..8) == 0 && self.pings.len() < 8 {
             let (fragment, behind) = rest.split_at(cx.dice.usize(..=rest.len()));
             self.out.extend(codec::frame(first, mask(cx), fragment));
@@ -428,9 +471,14 @@ impl Client {
     /// Breaks a rule; what the gateway has to say to that is known.
     fn violate(&mut self, cx: &mut Context<'_>) {
         let is_centrifuge = matches!(self.talk, Talk::Centrifuge(_));
-        let rules: [(Violation, Vec<u8>); 8] = [
+        let compressed = match self.deflate {
+            Deflate::None => (1002, "reserved_bit_set"),
+            Deflate::Alone | Deflate::Context(_) => (1007, "bad_deflate"),
+        };
+        let rules: [(Violation, Vec<u8>); 9] = [
+            (compressed, codec::frame(0xC1, [0; 4], b"\xff")),
             ((1002, "unmasked_client_frame"), vec![0x81, 0x01, b'a']),
-            ((1002, "reserved_bit_set"), codec::frame(0xC1, [0; 4], b"a")),
+            ((1002, "reserved_bit_set"), codec::frame(0xA1, [0; 4], b"a")),
             ((1002, "unexpected_continuation"), codec::frame(0x80, [9; 4], b"a")),
             ((1002, "unknown_opcode"), codec::frame(0x83, [9; 4], b"a")),
             ((1007, "invalid_utf8"), codec::frame(0x81, [7; 4], &[0xC0, 0x80])),
@@ -438,7 +486,7 @@ impl Client {
             ((1003, "unsupported_data"), codec::frame(0x82, [5; 4], b"a")),
             ((3501, "bad_command"), codec::frame(0x81, [5; 4], b"{\"id\":}")),
         ];
-        let most = if is_centrifuge { 8 } else { 6 };
+        let most = if is_centrifuge { 9 } else { 7 };
         let (violation, bytes) = &rules[cx.dice.usize(..most)];
         note!("client {} violates: {violation:?}", self.uid);
         self.ending.violate(*violation);

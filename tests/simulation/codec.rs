@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::deflate;
+
 /// The key of RFC 6455 section 1.3 and the answer to it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+/// The message is compressed.
+pub(crate) const RSV1: u8 = 0x40;
 pub(crate) const CONTINUATION: u8 = 0;
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const BINARY: u8 = 2;
@@ -15,10 +19,14 @@ pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
 /// The request that opens a WebSocket at `target`.
-pub(crate) fn request(target: &str) -> Vec<u8> {
+/// `offer` is what stands behind `permessage-deflate`; `None`: it is not offered.
+pub(crate) fn request(target: &str, offer: Option<&str>) -> Vec<u8> {
+    let extension = offer.map_or(String::new(), |offer| {
+        format!("Sec-WebSocket-Extensions: permessage-deflate{offer}\r\n")
+    });
     format!(
         "GET {target} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{extension}\r\n"
     )
     .into_bytes()
 }
@@ -80,6 +88,10 @@ impl fmt::Debug for Event {
 pub(crate) struct Decoder {
     bytes: Vec<u8>,
     stage: Stage,
+    /// Whether compression was agreed on.
+    inflates: bool,
+    /// Compressed messages so far.
+    pub(crate) inflated: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -131,6 +143,7 @@ impl Decoder {
         if status == 101 {
             assert_eq!(headers["sec-websocket-accept"], ACCEPT);
             self.stage = Stage::Frames;
+            self.inflates = headers.contains_key("sec-websocket-extensions");
         } else {
             self.stage = Stage::Body(headers["content-length"].parse().expect("a length"));
         }
@@ -140,7 +153,9 @@ impl Decoder {
     fn frame(&mut self) -> Option<Event> {
         let (&first, rest) = self.bytes.split_first()?;
         let (&second, rest) = rest.split_first()?;
-        assert_eq!(first & 0xf0, 0x80, "a fragment or a reserved bit: {first:#04x}");
+        assert_eq!(first & 0xb0, 0x80, "a fragment or a reserved bit: {first:#04x}");
+        let is_compressed = first & RSV1 != 0;
+        assert!(!is_compressed || self.inflates, "compressed, and that was not agreed");
         assert_eq!(second & 0x80, 0, "a masked frame from the server");
         let (extended, len) = match second {
             126 => (2, usize::from(u16::from_be_bytes(rest.get(..2)?.try_into().ok()?))),
@@ -153,7 +168,12 @@ impl Decoder {
         let payload = rest.get(extended..extended + len)?.to_vec();
         self.bytes.drain(..2 + extended + len);
         let opcode = first & 0x0f;
-        assert!(opcode < 8 || len <= 125, "a long control frame");
+        assert!(opcode < 8 || (len <= 125 && !is_compressed), "a bad control frame");
+        let payload = match is_compressed {
+            true => deflate::inflate(&payload),
+            false => payload,
+        };
+        self.inflated += u64::from(is_compressed);
         Some(match opcode {
             TEXT | BINARY => Event::Message { opcode, payload },
             PING => Event::Ping(payload),

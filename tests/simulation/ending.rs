@@ -6,7 +6,7 @@ use ringway::ring::sim::Tail;
 pub(crate) type Violation = (u16, &'static str);
 
 /// Reasons that the gateway gives: protocol (empty: any), reason, code, cause as it is [`told`].
-const REASONS: [(&str, &str, u16, &str); 30] = [
+const REASONS: [(&str, &str, u16, &str); 31] = [
     ("raw", "slow", 4008, "slow"),
     ("echo", "slow", 4008, "slow"),
     ("centrifuge", "slow", 3008, "slow"),
@@ -35,6 +35,7 @@ const REASONS: [(&str, &str, u16, &str); 30] = [
     ("", "bad_close_length", 1002, "bad_close_length"),
     ("", "bad_close_code", 1002, "bad_close_code"),
     ("", "invalid_utf8", 1007, "invalid_utf8"),
+    ("", "bad_deflate", 1007, "bad_deflate"),
     ("", "too_big", 1009, "too_big"),
     ("", "flood", 1008, "control_flood"),
 ];

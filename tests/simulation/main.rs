@@ -9,6 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 mod client;
 mod codec;
 mod control;
+#[path = "../peer/deflate.rs"]
+mod deflate;
 mod dialogue;
 mod ending;
 mod journal;

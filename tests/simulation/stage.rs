@@ -50,12 +50,15 @@ pub(crate) struct Sights {
     short_sends: u64,
     /// Values whose places newer ones took.
     conflated: u64,
+    /// Messages inflated, and compressed ones queued.
+    inflated: u64,
+    compressed: u64,
     /// Ends by cause.
     ends: BTreeMap<&'static str, u64>,
 }
 
 /// Causes that many seeds together must come upon.
-const CAUSES: [&str; 24] = [
+const CAUSES: [&str; 25] = [
     "head_timeout",
     "refused",
     "client_close",
@@ -77,6 +80,7 @@ const CAUSES: [&str; 24] = [
     "unexpected_continuation",
     "unknown_opcode",
     "invalid_utf8",
+    "bad_deflate",
     "unsupported_data",
     "too_big",
     "control_flood",
@@ -91,6 +95,8 @@ impl Sights {
         self.lanes_full += other.lanes_full;
         self.short_sends += other.short_sends;
         self.conflated += other.conflated;
+        self.inflated += other.inflated;
+        self.compressed += other.compressed;
         for (cause, count) in &other.ends {
             *self.ends.entry(cause).or_default() += count;
         }
@@ -102,6 +108,7 @@ impl Sights {
         if seeds >= 256 {
             let counts =
                 [self.recovered, self.lost, self.lanes_full, self.short_sends, self.conflated];
+            assert!(self.inflated > seeds && self.compressed > seeds, "{self:?}");
             assert!(counts.iter().all(|&count| count > 5), "{self:?}");
             assert!(CAUSES.iter().all(|cause| self.ends.contains_key(cause)), "{self:?}");
         }
@@ -184,6 +191,8 @@ impl Stage {
             lanes_full: count(Counter::LanesFull),
             short_sends: count(Counter::SendsShort),
             conflated: count(Counter::Conflated),
+            inflated: count(Counter::DeflateMessagesReceived),
+            compressed: count(Counter::DeflateMessagesSent),
             ends,
         }
     }

@@ -66,7 +66,9 @@ pub(super) struct Entry<'a> {
     kind: &'static str,
     shard: usize,
     listener: u16,
+    /// The client's, with its port unless a proxy told it.
     address: Option<String>,
+    proxy: Option<String>,
     protocol: Option<&'static str>,
     client: Option<&'a str>,
     code: Option<u16>,
@@ -147,13 +149,16 @@ impl<'a> Entry<'a> {
     /// The entry of `close`, when it is `now` and `unix_now` since 1970.
     pub(super) fn new(close: &'a Close, now: Instant, unix_now: Duration) -> Self {
         let ago = now.into_std().saturating_duration_since(close.at);
+        let peer = close.peer.map(|peer| peer.to_string());
+        let forwarded = close.forwarded_for.map(|address| address.to_string());
         Self {
             at: unix_now.saturating_sub(ago).as_secs_f64(),
             age_seconds: close.age.as_secs_f64(),
             kind: close.kind.label(),
             shard: close.shard,
             listener: close.listener,
-            address: close.peer.map(|peer| peer.to_string()),
+            address: forwarded.or(peer.clone()),
+            proxy: peer.filter(|_| close.forwarded_for.is_some()),
             protocol: close.protocol,
             client: close.client.as_deref(),
             code: close.code,

@@ -80,7 +80,7 @@ function showUnopened({ unopened }) {
 
 const seconds = (value) => (value < 60 ? `${Number(value.toFixed(3))} s` : value < 7200 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`);
 const said = (close) => (close ? [close.code ?? "no code", close.reason && `“${close.reason}”`].filter(Boolean).join(" ") : "");
-const who = ({ address, client }) => [address ?? "unknown", client].filter(Boolean).join(" ");
+const who = ({ address, proxy, client }) => [address ?? "unknown", proxy && `via ${proxy}`, client].filter(Boolean).join(" ");
 
 function exampleRow(close) {
   const row = element("tr");

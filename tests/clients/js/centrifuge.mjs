@@ -47,6 +47,23 @@ test("what the API publishes arrives with the offset and epoch that it was told"
   assert.equal(second.epoch, first.epoch);
 });
 
+test("what is large enough is compressed for those who offered it, and means the same", async (t) => {
+  const before = await t.gateway.metric("ringway_deflate_messages_compressed_total");
+  const [anna, bert] = [await connect(t), await connect(t)];
+  const followed = [anna, bert].map((listener) => listener.follow("chat:packed"));
+  await Promise.all(followed.map((f) => f.ready()));
+  const said = Array.from({ length: 20 }, (_, index) => ({ index, text: "over and over; ".repeat(index * 30) }));
+  for (const data of said) await followed[0].subscription.publish(data);
+  for (const f of followed) {
+    await f.received(20);
+    assert.deepEqual(f.data, said);
+  }
+  const { publications } = await followed[1].subscription.history({ limit: 100 });
+  assert.deepEqual(publications.map(({ data }) => data), said);
+  const after = await t.gateway.metric("ringway_deflate_messages_compressed_total");
+  assert.ok(after - before >= 19, `${after - before} messages compressed`);
+});
+
 test("messages of raw clients arrive as JSON, text or Base64", async (t) => {
   const followed = (await connect(t)).follow("mixed");
   await followed.ready();

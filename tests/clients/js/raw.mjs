@@ -67,6 +67,24 @@ test("a position of another epoch is not recovered, and told so", async (t) => {
   assert.deepEqual(await socket.received(1), ["five"]);
 });
 
+test("clients with and without compression hear the same", async (t) => {
+  const offers = [false, true, { serverMaxWindowBits: 12 }, { clientNoContextTakeover: true }];
+  const open = (perMessageDeflate) => Socket.open(t, "/topic/packed", [], { perMessageDeflate });
+  const all = await Promise.all(offers.map(open));
+  assert.deepEqual(all.map(({ websocket }) => websocket.extensions), ["", ...Array(3).fill("permessage-deflate")]);
+  assert.match(all[2].headers["sec-websocket-extensions"], /server_no_context_takeover.*server_max_window_bits=12/);
+  const texts = Array.from({ length: 40 }, (_, number) => `${number} ${"over and over; ".repeat(number * 20)}`);
+  for (const [number, text] of texts.entries()) {
+    all[number % all.length].send(text);
+    await Promise.all(all.map((socket) => socket.received(number + 1)));
+  }
+  for (const socket of all) assert.deepEqual(socket.messages, texts);
+  const echo = await Socket.open(t, "/echo", [], { perMessageDeflate: { threshold: 0 } });
+  const noise = randomBytes(60_000);
+  for (const message of ["", ...texts, noise]) echo.send(message, { fin: true });
+  assert.deepEqual(await echo.received(texts.length + 2), ["", ...texts, noise]);
+});
+
 test("requests that cannot be served are refused with a status", async (t) => {
   assert.equal(await Socket.refusal(t, "/topic/demo?offset=-1"), 400);
   assert.equal(await Socket.refusal(t, "/topic/demo?epoch=e"), 400);
@@ -220,7 +238,8 @@ test("a client that stops reading is told that it is slow, others are not held u
   const overflows = () => t.gateway.metric("ringway_outbox_overflows_total");
   const before = await overflows();
   slow.websocket.pause();
-  const padding = "x".repeat(60_000);
+  // What can be compressed would never fill a socket.
+  const padding = randomBytes(45_000).toString("base64");
   let count = 0;
   while ((await overflows()) === before) {
     talker.send(`${count} ${padding}`);

@@ -5,6 +5,7 @@ import os
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from gateway import Gateway
 from suite import equal, run_all, test
@@ -103,6 +104,38 @@ async def close_codes(gateway, stack):
     silent = await opened(gateway, stack, "/topic/news:x")
     await silent.send("hello")
     equal(await close_of(silent), (1008, "publish denied"))
+
+
+@test
+async def compression(gateway, stack):
+    """Clients with and without compression, with wide and narrow windows, hear the same."""
+    factories = [
+        None,
+        [ClientPerMessageDeflateFactory()],
+        [ClientPerMessageDeflateFactory(server_max_window_bits=12, client_max_window_bits=12)],
+        [ClientPerMessageDeflateFactory(server_max_window_bits=9, client_max_window_bits=True)],
+        [ClientPerMessageDeflateFactory(client_no_context_takeover=True)],
+    ]
+    sockets = [
+        await opened(gateway, stack, "/topic/packed", compression=None, extensions=extensions)
+        for extensions in factories
+    ]
+    answers = [socket.response.headers.get("Sec-WebSocket-Extensions") for socket in sockets]
+    equal(answers[0], None)
+    for answer in answers[1:]:
+        assert "server_no_context_takeover" in answer, answer
+    assert "server_max_window_bits=12" in answers[2], answers[2]
+    assert "server_max_window_bits=9" in answers[3], answers[3]
+    texts = [f"{number}: " + "the same words over and over; " * number for number in range(1, 300, 20)]
+    for number, text in enumerate(texts):
+        await sockets[number % len(sockets)].send(text)
+        for socket in sockets:
+            equal(await socket.recv(), text)
+    echo = await opened(gateway, stack, "/echo")
+    assert "permessage-deflate" in echo.response.headers["Sec-WebSocket-Extensions"]
+    for text in [*texts, "", "short"]:
+        await echo.send(text)
+        equal(await echo.recv(), text)
 
 
 @test

@@ -11,7 +11,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
 use super::clock::now;
-use super::frame::{self, CLOSE, FIN, Frame, PING, TEXT};
+use super::frame::{self, CLOSE, FIN, Frame, PING, RSV1, TEXT};
+use crate::deflate;
 
 /// The key and its answer in RFC 6455 section 1.3.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -225,6 +226,18 @@ impl Client {
             assert_eq!(first, FIN | TEXT, "{payload:02x?}");
             return String::from_utf8(payload).expect("text is UTF-8");
         }
+    }
+
+    /// Sends a text message, compressed, alone.
+    pub(crate) fn send_compressed(&mut self, text: &str) {
+        self.send_frame(FIN | RSV1 | TEXT, &deflate::compress(text.as_bytes()));
+    }
+
+    /// The next message, which must be a text and compressed.
+    pub(crate) fn read_compressed(&mut self) -> String {
+        let Frame { first, payload } = self.read_frame();
+        assert_eq!(first, FIN | RSV1 | TEXT, "{payload:02x?}");
+        String::from_utf8(deflate::inflate(&payload)).expect("text is UTF-8")
     }
 
     /// Reads up to the server's Close; returns its code, if any, and reason.

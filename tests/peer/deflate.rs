@@ -3,9 +3,6 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::client::Client;
-use super::frame::{FIN, Frame, RSV1, TEXT, frame};
-
 /// Bytes of the largest message that tests expect.
 const LARGEST: usize = 1 << 24;
 
@@ -55,19 +52,5 @@ pub(crate) fn inflate(payload: &[u8]) -> Vec<u8> {
             assert_eq!(used, input.len(), "all of it was read");
             return out;
         }
-    }
-}
-
-impl Client {
-    /// Sends a text message, compressed, alone.
-    pub(crate) fn send_compressed(&mut self, text: &str) {
-        self.send(&frame(FIN | RSV1 | TEXT, &compress(text.as_bytes())));
-    }
-
-    /// The next message, which must be a text and compressed.
-    pub(crate) fn read_compressed(&mut self) -> String {
-        let Frame { first, payload } = self.read_frame();
-        assert_eq!(first, FIN | RSV1 | TEXT, "{payload:02x?}");
-        String::from_utf8(inflate(&payload)).expect("text is UTF-8")
     }
 }
