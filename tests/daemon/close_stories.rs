@@ -283,7 +283,8 @@ fn every_cause_that_can_be_reached_from_outside_has_its_story() {
 fn told_elsewhere() -> impl Iterator<Item = String> {
     let others =
         ["slow_full", "slow_behind", "slow_stalled", "disconnected", "drain", "proxy_header"];
-    others.into_iter().map(str::to_owned)
+    let tls = ["tls_truncated", "tls_alert", "tls_failed", "tls_timeout"];
+    others.into_iter().chain(tls).map(str::to_owned)
 }
 
 fn causes_of(gateway: &Gateway) -> BTreeSet<String> {

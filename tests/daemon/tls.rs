@@ -190,6 +190,31 @@ fn a_drain_says_goodbye_in_tls_too() {
 }
 
 #[test]
+fn ends_by_tls_have_their_stories() {
+    let secure = Secure::start("", &["tls.handshake_timeout=\"300ms\""]);
+    let gateway = &secure.gateway;
+    let story = |cause: &str, initiator: &str| {
+        let told = gateway.await_close(cause);
+        assert_eq!((&told["initiator"], &told["code"]), (&initiator.into(), &().into()), "{told}");
+    };
+    let mut plain = gateway.connect();
+    plain.send(b"GET /echo HTTP/1.1\r\n\r\n");
+    plain.finish_writing();
+    story("tls_failed", "server");
+    let silent = gateway.connect();
+    story("tls_timeout", "server");
+    // It trusts another authority.
+    let distrustful = Authority::new().client(ONLY_TLS13, None);
+    assert!(gateway.connect().begin_tls(distrustful, NAME).is_err());
+    story("tls_alert", "transport");
+    let cut = secure.open("/echo");
+    cut.finish_writing();
+    assert_eq!(gateway.await_close("tls_truncated")["code"], 1006);
+    drop((plain, silent, cut));
+    secure.gateway.finish();
+}
+
+#[test]
 fn an_upgrade_is_awaited_anew_after_the_handshake() {
     let secure =
         Secure::start("", &["http.head_timeout=\"400ms\"", "tls.handshake_timeout=\"10s\""]);

@@ -122,10 +122,9 @@ fn a_swap_under_load_loses_and_refuses_nobody() {
         assert_ne!(certificates[0], certificates[1]);
         is_over.store(true, Ordering::Relaxed);
     });
-    let metrics = secure.gateway.metrics();
+    let metrics = secure.gateway.await_metrics(|m| m.sum("connections") == standing);
     assert!(metrics.sum("tls_reloads_total") >= 2, "{metrics:#?}");
     assert_eq!(metrics.sum("tls_handshake_failed_total"), 0);
-    assert_eq!(metrics.sum("connections"), standing);
     let expected = u64::from(per_second * seconds) / 2;
     assert!(come.load(Ordering::Relaxed) >= expected, "{come:?} of {expected}");
     for (number, client) in open.iter_mut().enumerate() {
