@@ -271,6 +271,8 @@ fn every_cause_that_can_be_reached_from_outside_has_its_story() {
     unopened(&gateway);
     let busy = gateway.open("/echo");
     answer_pings_until_idle(busy);
+    // It has been told; it has ended a little later.
+    gateway.await_close("idle");
     let mut seen: BTreeSet<String> = causes_of(&gateway);
     drop(clients);
     gateway.finish();
