@@ -65,6 +65,8 @@ pub enum Lack {
     Handshakes,
     /// Too many TLS handshakes are under way.
     TlsHandshakes,
+    /// TLS handshakes begin too often.
+    TlsHandshakesRate,
     /// Memory is short.
     Memory,
 }
@@ -78,6 +80,7 @@ impl Lack {
         Self::Connections,
         Self::Handshakes,
         Self::TlsHandshakes,
+        Self::TlsHandshakesRate,
         Self::Memory,
     ];
 
@@ -90,6 +93,7 @@ impl Lack {
             Self::Connections => "connections",
             Self::Handshakes => "handshakes",
             Self::TlsHandshakes => "tls_handshakes",
+            Self::TlsHandshakesRate => "tls_handshakes_rate",
             Self::Memory => "memory",
         }
     }
@@ -102,6 +106,7 @@ impl Lack {
             | Self::Connections
             | Self::Handshakes
             | Self::TlsHandshakes
+            | Self::TlsHandshakesRate
             | Self::Memory => Status::Unavailable,
         }
     }
@@ -115,6 +120,7 @@ impl Lack {
             | Self::Connections
             | Self::Handshakes
             | Self::TlsHandshakes
+            | Self::TlsHandshakesRate
             | Self::Memory => "the gateway takes no more connections for now; try again",
         }
     }
@@ -140,6 +146,7 @@ impl Unheard {
         Self::Lack(Lack::Connections),
         Self::Lack(Lack::Handshakes),
         Self::Lack(Lack::TlsHandshakes),
+        Self::Lack(Lack::TlsHandshakesRate),
         Self::Lack(Lack::Memory),
         Self::ProxyHeader,
         Self::ProxyPeer,

@@ -20,6 +20,7 @@ mod hostile_deflate;
 mod hostile_endings;
 mod hostile_frames;
 mod hostile_http;
+mod hostile_operator;
 mod mutations;
 mod slow_clients;
 mod tls;

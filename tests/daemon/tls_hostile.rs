@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::gateway::authority::ONLY_TLS13;
 use crate::gateway::canary::Canary;
+use crate::gateway::client::Client;
 use crate::gateway::clock::{ms, now, pause};
 use crate::gateway::metrics::family;
 use crate::tls::{NAME, Secure};
@@ -204,5 +205,45 @@ fn connections_over_the_limit_are_reset_unread() {
     let mut third = secure.open("/echo");
     third.send_close(1000);
     third.expect_close(1000);
+    secure.gateway.finish();
+}
+
+/// A shard begins so many handshakes and no more, whoever asks; a plain listener has nothing to do with it.
+#[test]
+fn handshakes_begin_as_often_as_they_may_and_not_more() {
+    let secure = Secure::start("", &["tls.handshakes_rate=2", "tls.handshakes_burst=5"]);
+    let canary = canary(&secure);
+    let before = secure.gateway.usage();
+    let start = now();
+    // The canary was one of five.
+    let (mut welcome, mut refused) = (0, 0);
+    for _ in 0..40 {
+        // It may be reset at once.
+        let client = Client::try_connect(secure.gateway.clients());
+        let config = secure.authority.client(ONLY_TLS13, None);
+        match client.and_then(|client| client.begin_tls(config, NAME)) {
+            Ok(mut client) => {
+                client.upgrade("/echo");
+                client.send_close(1000);
+                client.expect_close(1000);
+                welcome += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    let earned = (now() - start).as_millis() / 500 + 1;
+    assert!(welcome >= 4 && welcome <= 4 + earned, "{welcome} in {:?}", now() - start);
+    let metrics = secure.gateway.metrics();
+    let family_of = "connections_refused_total";
+    assert_eq!(metrics.family(family_of), family([("tls_handshakes_rate", refused)]));
+    assert_eq!(metrics.sum("tls_handshake_failed_total"), 0, "nothing of them was read");
+    let used = Duration::from_nanos(before.cpu_ns_since());
+    assert!(used < Duration::from_secs(1), "{used:?}");
+    pause(ms(600));
+    let mut late = secure.open("/echo");
+    late.send_close(1000);
+    late.expect_close(1000);
+    drop(late);
+    canary.finish();
     secure.gateway.finish();
 }
