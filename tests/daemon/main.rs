@@ -10,6 +10,7 @@ mod admission_proxies;
 mod close_stories;
 mod closes;
 mod config_errors;
+mod control_group;
 mod cost;
 mod counting;
 #[path = "../peer/deflate.rs"]
