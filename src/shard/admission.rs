@@ -25,7 +25,10 @@ impl<R: Ring> Shard<R> {
     /// Lets in those who were accepted, as many as a turn allows.
     pub(super) fn admit_newcomers(&mut self) {
         for _ in 0..NEWCOMERS_MAX {
-            let Some((listener, socket)) = self.newcomers.pop_front() else { return };
+            let Some((listener, socket)) = self.newcomers.pop_front() else {
+                self.newcomers.shrink_to(NEWCOMERS_MAX);
+                return;
+            };
             self.admit(listener, socket);
         }
     }
