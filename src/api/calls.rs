@@ -62,14 +62,9 @@ async fn publish_one(state: &Rc<State>, request: Publish<'_>) -> Result<Vec<u8>,
 
 async fn publish_many(state: &Rc<State>, request: Publish<'_>) -> Result<Vec<u8>, Failure> {
     let limits = &state.parts.limits;
-    if request.channels.is_empty() {
-        return Err(Failure::Invalid("`channels` is missing or empty; name the topics"));
-    }
-    if request.channels.len() > limits.broadcast_max {
-        return Err(Failure::TooManyChannels(limits.broadcast_max));
-    }
+    let channels = request.names(limits.broadcast_max)?;
     let content = request.content(limits.data_bytes_max)?;
-    let published = publish::broadcast(state, &request.channels, &content).await;
+    let published = publish::broadcast(state, &channels, &content).await;
     Ok(reply::success(&reply::Broadcast::of(&published)))
 }
 

@@ -1,11 +1,13 @@
 //! What requests to the server API say.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
@@ -24,7 +26,8 @@ const REASON_BYTES_MAX: usize = 123;
 #[serde(default)]
 pub(super) struct Publish<'a> {
     pub(super) channel: String,
-    pub(super) channels: Vec<String>,
+    #[serde(borrow)]
+    channels: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     b64data: Option<String>,
@@ -45,6 +48,21 @@ pub(super) struct Content {
 }
 
 impl Publish<'_> {
+    /// The topics that are named in a broadcast, 1 to `max`. Of more than that none is kept.
+    ///
+    /// Errors: [`Failure::Invalid`], [`Failure::TooManyChannels`].
+    pub(super) fn names(&self, max: usize) -> Result<Vec<String>, Failure> {
+        let json = self.channels.map_or("[]", RawValue::get);
+        let names = serde_json::Deserializer::from_str(json).deserialize_seq(Names { max });
+        let wrong = "`channels` must be a list of texts; name the topics in it";
+        let names =
+            names.map_err(|_| Failure::Invalid(wrong))?.ok_or(Failure::TooManyChannels(max))?;
+        if names.is_empty() {
+            return Err(Failure::Invalid("`channels` is missing or empty; name the topics"));
+        }
+        Ok(names)
+    }
+
     /// What is published; at most `data_bytes_max` bytes.
     ///
     /// Errors: [`Failure::Invalid`], [`Failure::NotAvailable`], [`Failure::DataTooLarge`].
@@ -80,6 +98,35 @@ impl Publish<'_> {
             (None, None) => Err(Failure::Invalid("`data` is missing or null; send any other JSON")),
             (Some(_), Some(_)) => Err(Failure::Invalid("send `data` or `b64data`, not both")),
         }
+    }
+}
+
+/// Reads a list of at most `max` texts; of a longer one nothing is left.
+struct Names {
+    max: usize,
+}
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Option<Vec<String>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut names = Vec::new();
+        while names.len() < self.max {
+            match list.next_element()? {
+                Some(name) => names.push(name),
+                None => return Ok(Some(names)),
+            }
+        }
+        if list.next_element::<IgnoredAny>()?.is_none() {
+            return Ok(Some(names));
+        }
+        drop(names);
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
     }
 }
 
@@ -204,6 +251,18 @@ mod tests {
         let line = b"{\"b\":1.50,  \"a\":\"\\u00e9\"}";
         assert_eq!(read.payload, Payload::Json(Bytes::from_static(line)));
         assert_eq!((read.tags, read.skip_history, read.key), (None, false, None));
+    }
+
+    #[test]
+    fn a_broadcast_names_as_many_topics_as_it_may_and_all_of_them_are_texts() {
+        let names = |json: &str| serde_json::from_str::<Publish<'_>>(json).unwrap().names(2);
+        assert_eq!(names(r#"{"channels":["a","b"]}"#), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(names(r#"{"channels":["a","b","c"]}"#), Err(Failure::TooManyChannels(2)));
+        assert_eq!(names(r#"{"channels":["a","b",1,"d"]}"#), Err(Failure::TooManyChannels(2)));
+        for bad in ["{}", r#"{"channels":null}"#, r#"{"channels":[]}"#, r#"{"channels":"a"}"#] {
+            assert!(matches!(names(bad), Err(Failure::Invalid(_))), "{bad}");
+        }
+        assert!(matches!(names(r#"{"channels":["a",1]}"#), Err(Failure::Invalid(_))));
     }
 
     #[test]

@@ -125,7 +125,13 @@ fn operator(settings: &Settings, violations: &mut Vec<Violation>) -> Operator {
         }
     };
     let tls = tls::client_auth(settings, violations);
-    Operator { address, api, tls, body_bytes_max: settings.number("body_bytes_max") }
+    Operator {
+        address,
+        api,
+        tls,
+        body_bytes_max: settings.number("body_bytes_max"),
+        body_timeout: settings.time("body_timeout"),
+    }
 }
 
 fn http(settings: &Settings) -> Http {
@@ -180,19 +186,15 @@ fn outbox(settings: &Settings) -> OutboxSettings {
 }
 
 fn limits(settings: &Settings, violations: &mut Vec<Violation>) -> Limits {
-    let address_rate: u32 = settings.number("address_rate");
-    let address_burst = settings.number("address_burst");
-    let commands_rate: u32 = settings.number("commands_rate");
-    let commands_burst = settings.number("commands_burst");
     Limits {
         connections_max: Some(settings.number("connections_max")).filter(|n| *n > 0),
         handshakes_max: settings.number("handshakes_max"),
         address_connections_max: Some(settings.number("address_connections_max"))
             .filter(|max| *max > 0),
-        address_rate: (address_rate > 0).then(|| Rate::new(address_rate, address_burst)),
+        address_rate: settings.rate("address_rate", "address_burst"),
         address_exempt: networks(settings, "address_exempt", violations),
         subscriptions_max: settings.number("subscriptions_max"),
-        commands: (commands_rate > 0).then(|| Rate::new(commands_rate, commands_burst)),
+        commands: settings.rate("commands_rate", "commands_burst"),
         topics_max: settings.number("topics_max"),
     }
 }

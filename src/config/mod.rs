@@ -100,6 +100,8 @@ pub struct Operator {
     pub tls: Option<tls::ClientAuth>,
     /// Most bytes in the body of a request.
     pub body_bytes_max: usize,
+    /// Longest time that the body of a request may take.
+    pub body_timeout: Duration,
 }
 
 /// Who may call the server API.

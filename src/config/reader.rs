@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use crate::auth::rate::Rate;
+
 use super::keys::{Key, Kind, SECTIONS, Section, Shape};
 use super::quantity::{parse_bytes, parse_time, show_bytes, show_time};
 use super::tree::{Node, Table, Value, parse_value};
@@ -96,6 +98,12 @@ impl Settings {
     pub(super) fn number<N: TryFrom<u64>>(&self, name: &str) -> N {
         let Typed::Number(number) = self.take(name) else { panic!("{name} is not a number") };
         N::try_from(number).unwrap_or_else(|_| panic!("the list lets {name} be {number}"))
+    }
+
+    /// A rate by the names of its average and its burst; `None`: the average is 0, which stands for any.
+    pub(super) fn rate(&self, average: &str, burst: &str) -> Option<Rate> {
+        let (average, burst) = (self.number::<u32>(average), self.number(burst));
+        (average > 0).then(|| Rate::new(average, burst))
     }
 
     pub(super) fn time(&self, name: &str) -> Duration {

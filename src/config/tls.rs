@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::rate::Rate;
 use crate::conn::tls::terms::{PostQuantum, Version};
 
 use super::Config;
@@ -24,6 +25,8 @@ pub struct Tls {
     pub handshakes_max: usize,
     /// Steps of handshakes that a shard takes in one turn.
     pub handshakes_per_turn: usize,
+    /// How often a shard begins a handshake; `None`: at any pace.
+    pub handshakes_rate: Option<Rate>,
     /// Time between two looks at the files; `None`: they are read again on SIGHUP only.
     pub reload_interval: Option<Duration>,
 }
@@ -69,6 +72,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Tls
         handshake_timeout: settings.time("handshake_timeout"),
         handshakes_max: settings.number("handshakes_max"),
         handshakes_per_turn: settings.number("handshakes_per_turn"),
+        handshakes_rate: settings.rate("handshakes_rate", "handshakes_burst"),
         reload_interval: Some(settings.time("reload_interval")).filter(|time| !time.is_zero()),
     }
 }

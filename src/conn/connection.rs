@@ -178,7 +178,7 @@ impl Connection {
     /// Bytes on the heap that this connection owns.
     pub fn heap_bytes(&self) -> usize {
         let phase = match &self.phase {
-            Phase::Admitting(admission) => size_of_val(&**admission),
+            Phase::Admitting(admission) => admission.heap_bytes(),
             Phase::Open(open) => open.heap_bytes(),
             Phase::LastWords(last) => last.heap_bytes(),
             Phase::Head(_) | Phase::Over(..) => 0,

@@ -66,6 +66,8 @@ pub enum Lack {
     Handshakes,
     /// Too many TLS handshakes are under way.
     TlsHandshakes,
+    /// TLS handshakes begin too often.
+    TlsHandshakesRate,
     /// Memory is short.
     Memory,
 }
@@ -79,6 +81,7 @@ impl Lack {
         Self::Connections,
         Self::Handshakes,
         Self::TlsHandshakes,
+        Self::TlsHandshakesRate,
         Self::Memory,
     ];
 
@@ -91,6 +94,7 @@ impl Lack {
             Self::Connections => "connections",
             Self::Handshakes => "handshakes",
             Self::TlsHandshakes => "tls_handshakes",
+            Self::TlsHandshakesRate => "tls_handshakes_rate",
             Self::Memory => "memory",
         }
     }
@@ -103,6 +107,7 @@ impl Lack {
             | Self::Connections
             | Self::Handshakes
             | Self::TlsHandshakes
+            | Self::TlsHandshakesRate
             | Self::Memory => Status::Unavailable,
         }
     }
@@ -116,6 +121,7 @@ impl Lack {
             | Self::Connections
             | Self::Handshakes
             | Self::TlsHandshakes
+            | Self::TlsHandshakesRate
             | Self::Memory => "the gateway takes no more connections for now; try again",
         }
     }
@@ -141,6 +147,7 @@ impl Unheard {
         Self::Lack(Lack::Connections),
         Self::Lack(Lack::Handshakes),
         Self::Lack(Lack::TlsHandshakes),
+        Self::Lack(Lack::TlsHandshakesRate),
         Self::Lack(Lack::Memory),
         Self::ProxyHeader,
         Self::ProxyPeer,

@@ -271,7 +271,8 @@ impl Open {
             Session::Centrifuge(session) => session.heap_bytes(),
             Session::Raw(_) | Session::Echo => 0,
         };
-        self.receiver.heap_bytes() + self.allowance.heap_bytes() + unfinished + session
+        let peer = self.peer.as_deref().map_or(0, size_of_val);
+        self.receiver.heap_bytes() + self.allowance.heap_bytes() + unfinished + session + peer
     }
 
     fn message_deadline(&self) -> Option<Instant> {

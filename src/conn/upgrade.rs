@@ -215,6 +215,12 @@ impl Admission {
         }
     }
 
+    /// Bytes on the heap, its own included.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let peer = self.deflate.as_ref().map_or(0, |(_, peer)| size_of_val(&**peer));
+        size_of::<Self>() + peer
+    }
+
     pub(super) fn keeps_context(&self) -> bool {
         self.deflate.as_ref().is_some_and(|(_, peer)| peer.context.is_some())
     }

@@ -87,23 +87,11 @@ impl Group {
     /// The innermost group of this process that has a limit below the machine's memory.
     async fn find() -> Option<Self> {
         let text = read("/proc/self/cgroup").await?;
-        for line in text.lines() {
-            let mut fields = line.splitn(3, ':');
-            let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-            let (root, version) = match controllers {
-                "" => ("/sys/fs/cgroup", 0),
-                list if list.split(',').any(|name| name == "memory") => {
-                    ("/sys/fs/cgroup/memory", 1)
-                }
-                _ => continue,
-            };
-            for folder in Path::new(path).ancestors() {
-                let folder = format!("{root}{}", folder.display());
-                let text = read(&format!("{folder}/{}", CGROUPS[version].1)).await;
-                let limit = text.and_then(|text| text.trim().parse().ok());
-                if let Some(limit) = limit.filter(|limit| *limit < machine_bytes()) {
-                    return Some(Self { folder, version, limit });
-                }
+        for (folder, version) in folders(&text) {
+            let text = read(&format!("{folder}/{}", CGROUPS[version].1)).await;
+            let limit = text.and_then(|text| parse_limit(&text));
+            if let Some(limit) = limit.filter(|limit| *limit < machine_bytes()) {
+                return Some(Self { folder, version, limit });
             }
         }
         None
@@ -112,11 +100,43 @@ impl Group {
     /// What is used in the group and could not be dropped at once.
     async fn used(&self) -> Option<u64> {
         let (usage, _, inactive) = CGROUPS[self.version];
-        let usage: u64 = read(&format!("{}/{usage}", self.folder)).await?.trim().parse().ok()?;
+        let usage = read(&format!("{}/{usage}", self.folder)).await?;
         let stat = read(&format!("{}/memory.stat", self.folder)).await?;
-        let inactive = stat.lines().find_map(|line| line.strip_prefix(inactive)?.parse().ok());
-        Some(usage.saturating_sub(inactive.unwrap_or(0)))
+        parse_used(&usage, &stat, inactive)
     }
+}
+
+/// Where the memory controller may keep the groups of a process, innermost first, and its version,
+/// from 0; `text` is what /proc says of its groups.
+///
+/// In a container the paths may be those outside, of which only the top is seen inside.
+fn folders(text: &str) -> Vec<(String, usize)> {
+    let mut folders = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, version) = match controllers {
+            "" => ("/sys/fs/cgroup", 0),
+            list if list.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", 1),
+            _ => continue,
+        };
+        let inside = Path::new(path).ancestors().map(Path::to_string_lossy);
+        folders
+            .extend(inside.map(|path| (format!("{root}{}", path.trim_end_matches('/')), version)));
+    }
+    folders
+}
+
+/// A group's limit; `None`: it has none.
+fn parse_limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// What a group uses beside what could be dropped at once, which stands in `stat` behind `inactive`.
+fn parse_used(usage: &str, stat: &str, inactive: &str) -> Option<u64> {
+    let usage: u64 = usage.trim().parse().ok()?;
+    let inactive = stat.lines().find_map(|line| line.strip_prefix(inactive)?.parse().ok());
+    Some(usage.saturating_sub(inactive.unwrap_or(0)))
 }
 
 /// Watches the memory of the process for as long as it lives.
@@ -227,6 +247,45 @@ async fn read(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_are_found_in_both_versions_and_side_by_side() {
+        let of = |text: &str| folders(text);
+        let found = |root: &str, paths: &[&str], version| -> Vec<(String, usize)> {
+            paths.iter().map(|path| (format!("{root}{path}"), version)).collect()
+        };
+        let second = of("0::/system.slice/ringway.service\n");
+        let paths = ["/system.slice/ringway.service", "/system.slice", ""];
+        assert_eq!(second, found("/sys/fs/cgroup", &paths, 0));
+        assert_eq!(of("0::/\n"), found("/sys/fs/cgroup", &[""], 0), "a namespace of its own");
+        // A machine with both, where the first has the controller, and a path with a colon.
+        let both = "12:cpu,cpuacct:/a\n4:memory:/docker/b:c\n1:name=systemd:/d\n0::/\n";
+        let first = found("/sys/fs/cgroup/memory", &["/docker/b:c", "/docker", ""], 1);
+        assert_eq!(of(both), [first, found("/sys/fs/cgroup", &[""], 0)].concat());
+        assert_eq!(of("nonsense\n\n7:hugetlb:/\n"), []);
+    }
+
+    #[test]
+    fn the_files_of_a_group_say_what_cannot_be_dropped() {
+        assert_eq!(parse_limit("max\n"), None);
+        assert_eq!(parse_limit("134217728\n"), Some(128 << 20));
+        // The first version has no word for no limit, but a number beyond any machine.
+        assert_eq!(parse_limit("9223372036854771712\n"), Some(9_223_372_036_854_771_712));
+        let second = "anon 1048576\nfile 524288\ninactive_anon 4096\nactive_anon 0\n\
+                      inactive_file 262144\nactive_file 262144\nworkingset_refault_file 0\n";
+        assert_eq!(parse_used("2097152\n", second, CGROUPS[0].2), Some(2_097_152 - 262_144));
+        let first = "cache 524288\nrss 1048576\ninactive_file 1\nactive_file 2\n\
+                     hierarchical_memory_limit 134217728\ntotal_cache 524288\n\
+                     total_inactive_file 65536\ntotal_active_file 0\n";
+        assert_eq!(parse_used("2097152\n", first, CGROUPS[1].2), Some(2_097_152 - 65_536));
+        assert_eq!(
+            parse_used("4096\n", first, CGROUPS[1].2),
+            Some(0),
+            "they are not of one moment"
+        );
+        assert_eq!(parse_used("4096\n", "", CGROUPS[1].2), Some(4096));
+        assert_eq!(parse_used("", first, CGROUPS[1].2), None);
+    }
 
     #[test]
     fn levels_are_left_later_than_they_are_entered() {

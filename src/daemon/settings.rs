@@ -123,6 +123,7 @@ pub fn of_shards(
             handshake_timeout: config.tls.handshake_timeout,
             handshakes_max: config.tls.handshakes_max.div_ceil(shards),
             handshakes_per_turn: config.tls.handshakes_per_turn,
+            handshakes_rate: config.tls.handshakes_rate,
         },
         conn,
     }

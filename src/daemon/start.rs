@@ -162,6 +162,7 @@ impl Gateway {
             },
             limits: Limits {
                 body_bytes_max: operator.body_bytes_max,
+                body_wait: operator.body_timeout,
                 data_bytes_max: self.config.websocket.message_bytes_max,
                 ..Limits::default()
             },

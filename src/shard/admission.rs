@@ -41,9 +41,13 @@ impl<R: Ring> Shard<R> {
         if room.is_ok() {
             room = self.take_seat(listener).map_err(Unheard::Lack);
         }
-        // A handshake too many is not finished for the sake of saying so.
+        // Nobody's handshake is finished beyond the limits on these for the sake of saying no.
         let is_crowded = self.turned_away >= self.settings.turned_away_max
-            || room == Err(Unheard::Lack(Lack::TlsHandshakes));
+            || match room {
+                Ok(()) => false,
+                Err(Unheard::Lack(Lack::TlsHandshakes | Lack::TlsHandshakesRate)) => true,
+                Err(_) => self.take_tls_handshake(listener).is_err(),
+            };
         let (room, unheard) = match room {
             Ok(()) => (Room::Free, None),
             Err(Unheard::Lack(lack)) => {
@@ -74,6 +78,7 @@ impl<R: Ring> Shard<R> {
             self.call(token.slot, |conn, _| conn.abandon(unheard.cause()));
             return;
         }
+        self.weigh(token.slot);
         self.ring.receive(socket, token);
         match self.life {
             Life::Running => self.schedule(token.slot),
@@ -105,9 +110,9 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Takes a seat in all and at the listener.
-    fn take_seat(&self, listener: usize) -> Result<(), Lack> {
-        let own = self.settings.listener_seats.get(listener).and_then(Option::as_ref);
-        if own.is_some_and(|seats| !seats.take()) {
+    fn take_seat(&mut self, listener: usize) -> Result<(), Lack> {
+        let own = self.settings.listener_seats.get(listener).cloned().flatten();
+        if own.as_ref().is_some_and(|seats| !seats.take()) {
             return Err(Lack::ListenerConnections);
         }
         let lack = if !self.settings.seats.take() {
@@ -115,9 +120,9 @@ impl<R: Ring> Shard<R> {
         } else if self.handshaking - self.turned_away >= self.settings.handshakes_max {
             self.settings.seats.give_back();
             Lack::Handshakes
-        } else if self.lacks_tls_handshakes(listener) {
+        } else if let Err(lack) = self.take_tls_handshake(listener) {
             self.settings.seats.give_back();
-            Lack::TlsHandshakes
+            lack
         } else {
             return Ok(());
         };

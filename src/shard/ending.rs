@@ -81,6 +81,7 @@ impl<R: Ring> Shard<R> {
             if let Some(slot) = self.slots.at_mut(index) {
                 slot.flags.leaving = false;
                 self.see_off(index);
+                self.weigh(index);
             }
         }
     }

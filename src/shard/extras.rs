@@ -20,6 +20,12 @@ impl Extras {
         Self(is_needed.then(|| Box::new(Parts { guest, tls, held: false })))
     }
 
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let Some(parts) = &self.0 else { return 0 };
+        size_of::<Parts>() + parts.tls.as_deref().map_or(0, Tls::heap_bytes)
+    }
+
     /// Who it comes from, where somebody has to know.
     pub(super) fn guest_mut(&mut self) -> Option<&mut Guest> {
         self.0.as_mut()?.guest.as_mut()

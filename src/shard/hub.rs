@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::dialect::cause::Farewell;
 use crate::dialect::client_id::ClientId;
 use crate::dialect::variant::{self, Compression};
-use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request, Shortage};
+use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request};
 use crate::metrics::catalogue::Counter;
 use crate::ring::Ring;
 use crate::topic::history::HistoryQuery;
@@ -167,11 +167,8 @@ impl<R: Ring> Shard<R> {
         let mut ack = asker.map(|asker| (asker, position));
         let interests = self.homes.interests(&topic);
         if !interests.is_empty() {
-            let compression = if namespace.compress && self.shortage < Shortage::Mild {
-                Compression::Allowed
-            } else {
-                Compression::Forbidden
-            };
+            let compression =
+                if namespace.compress { Compression::Allowed } else { Compression::Forbidden };
             let is_wanted = |form| interests.iter().any(|i| i.grants[usize::from(form)] > 0);
             let Desk { codec, scratch, .. } = &mut self.desk;
             let mut forms =

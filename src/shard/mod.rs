@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::crowd::Seats;
+use crate::auth::rate::Meter;
 use crate::conn::connection::Leave;
 use crate::conn::guest::Guest;
 use crate::conn::{self, Codec, Tally};
@@ -101,6 +102,8 @@ pub struct Shard<R: Ring> {
     handshaking: usize,
     /// Connections whose TLS handshake is not complete.
     tls_handshaking: usize,
+    /// How often handshakes begin.
+    tls_pace: Meter,
     /// Steps of handshakes that this turn may still take.
     tls_steps: usize,
     /// Connections whose handshake waits for a later turn, oldest first.
@@ -199,6 +202,7 @@ impl<R: Ring> Shard<R> {
             slots: Slots::default(),
             handshaking: 0,
             tls_handshaking: 0,
+            tls_pace: Meter::new(now),
             tls_steps: 0,
             held: VecDeque::new(),
             turned_away: 0,

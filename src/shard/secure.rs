@@ -7,7 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::rate::Rate;
 use crate::conn::connection::{Connection, Stage};
+use crate::conn::guest::Lack;
 use crate::conn::tls::failure::Failure;
 use crate::conn::tls::offer::Offer;
 use crate::conn::tls::session::{Established, Heard, Tls};
@@ -32,13 +34,25 @@ pub struct Settings {
     pub handshakes_max: usize,
     /// Steps of handshakes in one turn.
     pub handshakes_per_turn: usize,
+    /// How often a shard begins a handshake; `None`: at any pace.
+    pub handshakes_rate: Option<Rate>,
 }
 
 impl<R: Ring> Shard<R> {
-    /// Whether there is TLS at `listener`, and as many handshakes are under way as there may be.
-    pub(super) fn lacks_tls_handshakes(&self, listener: usize) -> bool {
-        let Settings { offers, handshakes_max, .. } = &self.settings.tls;
-        matches!(offers.get(listener), Some(Some(_))) && self.tls_handshaking >= *handshakes_max
+    /// Counts the TLS handshake of one more connection at `listener`, if there is TLS; what is in its
+    /// way, if anything.
+    pub(super) fn take_tls_handshake(&mut self, listener: usize) -> Result<(), Lack> {
+        let Settings { offers, handshakes_max, handshakes_rate, .. } = &self.settings.tls;
+        if !matches!(offers.get(listener), Some(Some(_))) {
+            return Ok(());
+        }
+        if self.tls_handshaking >= *handshakes_max {
+            return Err(Lack::TlsHandshakes);
+        }
+        match handshakes_rate {
+            Some(rate) if !self.tls_pace.admit(self.now, *rate) => Err(Lack::TlsHandshakesRate),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Begins TLS on a connection that `listener` has just accepted, if there is to be any.
@@ -101,6 +115,7 @@ impl<R: Ring> Shard<R> {
             let mut plain = std::mem::take(&mut self.desk.plain);
             let heard = guarded(|| tls.resume(&mut plain));
             self.heard(token, true, heard, plain);
+            self.weigh(token.slot);
         }
     }
 

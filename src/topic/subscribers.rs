@@ -54,6 +54,16 @@ impl Memberships {
         }
     }
 
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::None | Self::One(_) => 0,
+            Self::Many(many) => {
+                size_of::<Vec<Membership>>() + many.capacity() * size_of::<Membership>()
+            }
+        }
+    }
+
     /// The one of `topic`.
     pub fn find(&mut self, topic: TopicId) -> Option<&mut Membership> {
         match self {
@@ -262,6 +272,7 @@ mod tests {
             let state = MembershipState::Pending(0);
             memberships.push(Membership { topic: id, form: 0, state });
             assert_eq!(memberships.as_slice().len(), index + 1);
+            assert_eq!(memberships.heap_bytes() > 0, index > 0, "one needs no memory");
         }
         assert_eq!(memberships.remove(ids[0]).unwrap().topic, ids[0]);
         assert!(memberships.remove(ids[0]).is_none());

@@ -55,11 +55,11 @@ fn clients_that_hold_much_are_closed_and_the_innocent_stay() {
             assert!(response.header("retry-after").is_some(), "{response:?}");
             pause(ms(20));
             for client in &mut crowd {
-                push(client, 1);
+                push(client, 32);
             }
             continue;
         }
-        push(&mut client, 4);
+        push(&mut client, 128);
         crowd.push(client);
     }
     // What they held is free again, and with it the level falls.
@@ -84,12 +84,12 @@ fn clients_that_hold_much_are_closed_and_the_innocent_stay() {
     gateway.finish();
 }
 
-/// Sends more, as far as it is taken at once.
-fn push(client: &mut Client, mib: usize) {
+/// Sends more messages of 32 KiB, as far as they are taken at once.
+fn push(client: &mut Client, messages: usize) {
     let message = frame(FIN | BINARY, &vec![7; 32 * 1024]);
     let mut writer = client.writer();
     writer.set_write_timeout(Some(Duration::from_millis(200))).expect("it is a TCP socket");
-    for _ in 0..mib * 32 {
+    for _ in 0..messages {
         if writer.write_all(&message).is_err() {
             break;
         }
@@ -105,8 +105,12 @@ fn whoever_is_closed_for_memory_is_told_to_try_again() {
     let gateway = start(&[&format!("memory.budget={budget}")]);
     let mut client = Client::connect(gateway.clients());
     client.upgrade("/echo");
-    push(&mut client, 31);
-    gateway.await_metrics(|metrics| metrics.sum("close_sent_total") > 0);
+    // Whoever goes on for a MiB after a Close is reset, and might not find it.
+    let deadline = now() + PATIENCE;
+    while gateway.metrics().sum("close_sent_total") == 0 {
+        assert!(now() < deadline, "nobody was closed: {:?}", gateway.metrics());
+        push(&mut client, 1);
+    }
     assert_eq!(client.read_close(), (Some(1013), "try again later".to_owned()));
     drop(client);
     gateway.await_metrics(|metrics| metrics.sum("memory_level") < 3);
@@ -165,5 +169,53 @@ fn the_ledgers_explain_what_memory_is_used_for() {
     let metrics = gateway.await_metrics(|metrics| metrics.sum("connections") == 0);
     let family = metrics.family("memory_bytes");
     assert_eq!((family.get("private"), family.get("frames")), (None, None), "{family:?}");
+    gateway.finish();
+}
+
+#[test]
+fn when_memory_is_a_little_short_nothing_is_compressed_and_nothing_new_agreed() {
+    let gateway = start(&["memory.budget=\"200 MiB\"", "deflate.enabled=true"]);
+    let canary = gateway.canary();
+    let (mut echo, _) = gateway.open_deflate("/echo", "");
+    let (mut listener, _) = gateway.open_deflate("/topic/t", "");
+    let text = "the same again; ".repeat(100);
+    let publication = format!(r#"{{"channel":"t","data":"{text}"}}"#);
+    let quoted = format!("\"{text}\"");
+    echo.send_compressed(&text);
+    assert_eq!(echo.read_compressed(), text);
+    gateway.api("publish", &publication);
+    assert_eq!(listener.read_compressed(), quoted);
+    let engines = gateway.metrics().sum("deflate_memory_bytes");
+
+    let mut crowd = Vec::new();
+    while gateway.metrics().sum("memory_level") == 0 {
+        assert!(crowd.len() < 100, "{:?}", gateway.metrics());
+        crowd.push(fat(&gateway, 4));
+        // The control thread looks every 100 ms.
+        pause(ms(120));
+    }
+    assert_eq!(gateway.metrics().sum("memory_level"), 1);
+    gateway.await_metrics(|metrics| metrics.sum("deflate_memory_bytes") < engines);
+    // What clients compress is still read.
+    echo.send_compressed(&text);
+    assert_eq!(echo.read_text(), text);
+    gateway.api("publish", &publication);
+    assert_eq!(listener.read_text(), quoted);
+    let mut late = gateway.connect();
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    late.send(request("/echo", offer).as_bytes());
+    assert_eq!(late.expect_upgrade().header("sec-websocket-extensions"), None);
+    late.send_text(&text);
+    assert_eq!(late.read_text(), text);
+
+    drop((crowd, late));
+    gateway.await_metrics(|metrics| metrics.sum("memory_level") == 0);
+    pause(ms(50));
+    echo.send_text(&text);
+    assert_eq!(echo.read_compressed(), text);
+    gateway.api("publish", &publication);
+    assert_eq!(listener.read_compressed(), quoted);
+    drop((echo, listener));
+    canary.finish();
     gateway.finish();
 }

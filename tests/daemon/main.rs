@@ -10,6 +10,7 @@ mod admission_proxies;
 mod close_stories;
 mod closes;
 mod config_errors;
+mod control_group;
 mod cost;
 mod counting;
 #[path = "../peer/deflate.rs"]
@@ -20,6 +21,7 @@ mod hostile_deflate;
 mod hostile_endings;
 mod hostile_frames;
 mod hostile_http;
+mod hostile_operator;
 mod mutations;
 mod slow_clients;
 mod tls;

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crate::gateway::authority::ONLY_TLS13;
 use crate::gateway::canary::Canary;
+use crate::gateway::client::Client;
 use crate::gateway::clock::{ms, now, pause};
 use crate::gateway::metrics::family;
+use crate::gateway::scaled;
 use crate::tls::{NAME, Secure};
 
 /// The beginning of a hello that announces 512 bytes, in a record of as many.
@@ -21,27 +23,38 @@ fn canary(secure: &Secure) -> Canary {
 /// H5: nothing is said to those who are too slow, however steadily they send.
 #[test]
 fn dribbled_hellos_end_in_time_without_a_word() {
-    let secure = Secure::start("", &["tls.handshake_timeout=\"1s\""]);
+    let (count, time, pace) = scaled((300, 1, ms(100)), (5_000, 5, ms(1000)));
+    let time_set = format!("tls.handshake_timeout=\"{time}s\"");
+    let secure = Secure::start("", &[&time_set, "tls.handshakes_max=10000"]);
     let canary = canary(&secure);
     let before = secure.gateway.usage().watch();
-    let start = now();
-    let count = 300;
-    let mut clients: Vec<_> = (0..count).map(|_| secure.gateway.connect()).collect();
+    let time = Duration::from_secs(time);
+    let mut clients: Vec<_> = (0..count).map(|_| (secure.gateway.connect(), now())).collect();
+    let last = now();
     let mut at = 0;
-    while now() < start + ms(800) {
-        for client in &mut clients {
-            client.send_raw(&[HELLO.get(at).copied().unwrap_or(0)]);
+    // The time of a handshake counts from its connection, whatever comes in between.
+    while now() < last + time * 8 / 10 {
+        for (client, _) in &mut clients {
+            // The first ones may be over by now.
+            let _ = client.try_send(&[HELLO.get(at).copied().unwrap_or(0)]);
         }
         at += 1;
-        pause(ms(100));
+        pause(pace);
     }
-    for client in &mut clients {
-        assert_eq!(client.read_all(), b"");
-    }
-    let took = now() - start;
-    assert!((ms(950)..ms(2500)).contains(&took), "{took:?}");
     let grown = before.peak_growth_kib() * 1024 / count;
-    assert!(grown < 20 * 1024, "{grown} bytes for each");
+    let mut took: Vec<Duration> = clients
+        .iter_mut()
+        .map(|(client, since)| {
+            assert_eq!(client.read_all(), b"");
+            now() - *since
+        })
+        .collect();
+    took.sort_unstable();
+    let [least, median, most] = [took[0], took[took.len() / 2], took[took.len() - 1]];
+    // The last ones are seen late where the machine has much to do.
+    let is_in_time = least > time - ms(50) && median < time + ms(500) && most < time + ms(1500);
+    assert!(is_in_time, "{least:?}, {median:?}, {most:?}");
+    assert!(grown < 6 * 1024, "{grown} bytes for each");
     drop(clients);
     let metrics = secure.gateway.await_metrics(|m| m.sum("tls_handshaking") == 0);
     assert_eq!(metrics.family("tls_handshake_failed_total"), family([("timeout", count)]));
@@ -53,8 +66,7 @@ fn dribbled_hellos_end_in_time_without_a_word() {
 /// cryptography.
 #[test]
 fn half_handshakes_are_cheap_and_limited() {
-    let is_full = std::env::var_os("RINGWAY_FULL").is_some();
-    let count: u64 = if is_full { 9_000 } else { 1_500 };
+    let count: u64 = scaled(1_500, 10_000);
     let limit = count * 2 / 3;
     let max = format!("tls.handshakes_max={limit}");
     let secure = Secure::start("", &[&max, "tls.handshake_timeout=\"60s\""]);
@@ -204,5 +216,66 @@ fn connections_over_the_limit_are_reset_unread() {
     let mut third = secure.open("/echo");
     third.send_close(1000);
     third.expect_close(1000);
+    secure.gateway.finish();
+}
+
+/// A shard begins so many handshakes and no more, whoever asks; a plain listener has nothing to do with it.
+#[test]
+fn handshakes_begin_as_often_as_they_may_and_not_more() {
+    let secure = Secure::start("", &["tls.handshakes_rate=2", "tls.handshakes_burst=5"]);
+    let canary = canary(&secure);
+    let before = secure.gateway.usage();
+    let start = now();
+    // The canary was one of five.
+    let (mut welcome, mut refused) = (0, 0);
+    for _ in 0..40 {
+        // It may be reset at once.
+        let client = Client::try_connect(secure.gateway.clients());
+        let config = secure.authority.client(ONLY_TLS13, None);
+        match client.and_then(|client| client.begin_tls(config, NAME)) {
+            Ok(mut client) => {
+                client.upgrade("/echo");
+                client.send_close(1000);
+                client.expect_close(1000);
+                welcome += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    let earned = (now() - start).as_millis() / 500 + 1;
+    assert!(welcome >= 4 && welcome <= 4 + earned, "{welcome} in {:?}", now() - start);
+    let metrics = secure.gateway.metrics();
+    let family_of = "connections_refused_total";
+    assert_eq!(metrics.family(family_of), family([("tls_handshakes_rate", refused)]));
+    assert_eq!(metrics.sum("tls_handshake_failed_total"), 0, "nothing of them was read");
+    let used = Duration::from_nanos(before.cpu_ns_since());
+    assert!(used < Duration::from_secs(1), "{used:?}");
+    pause(ms(600));
+    let mut late = secure.open("/echo");
+    late.send_close(1000);
+    late.expect_close(1000);
+    drop(late);
+    canary.finish();
+    secure.gateway.finish();
+}
+
+/// What an idle connection with TLS costs stands in the ledgers.
+#[test]
+fn the_ledgers_know_what_tls_costs() {
+    let secure = Secure::start("", &[]);
+    let open = |count: u64| -> Vec<Client> { (0..count).map(|_| secure.open("/echo")).collect() };
+    let held = || secure.gateway.metrics().sum("memory_bytes");
+    // What the first ones make the process keep is not theirs.
+    let first = open(200);
+    let (memory, before) = (secure.gateway.usage().memory_kib, held());
+    let count = 2_000;
+    let idle = open(count);
+    let grown = (secure.gateway.usage().memory_kib - memory) * 1024;
+    let explained = held() - before;
+    let each = format!("{} of {} bytes each", explained / count, grown / count);
+    assert!(explained * 10 >= grown * 8 && explained * 10 <= grown * 12, "{each}");
+    drop((first, idle));
+    let metrics = secure.gateway.await_metrics(|metrics| metrics.sum("connections") == 0);
+    assert_eq!(metrics.family("memory_bytes").get("private"), None);
     secure.gateway.finish();
 }

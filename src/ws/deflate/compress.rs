@@ -66,6 +66,11 @@ impl Compressor {
         is_worth_it.then_some(compressed)
     }
 
+    /// Gives all memory back, until it is needed again.
+    pub(super) fn free(&mut self) {
+        *self = Self::new(self.level);
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         let engine = |engine: &Option<Deflate>, class: Class| {
             // Two windows and a chain of 16-bit positions.

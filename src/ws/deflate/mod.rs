@@ -120,6 +120,7 @@ pub struct Codec {
     inflater: Inflater,
     compressor: Compressor,
     contexts: Contexts,
+    is_resting: bool,
     numbers: Numbers,
 }
 
@@ -132,8 +133,21 @@ impl Codec {
             inflater: Inflater::default(),
             compressor: Compressor::new(settings.map_or(1, |settings| settings.level)),
             contexts: Contexts::new(contexts_max),
+            is_resting: false,
             numbers: Numbers::default(),
         }
+    }
+
+    /// From now on nothing is compressed and nothing agreed, until [`Self::resume`]; what compressed is
+    /// freed. Clients that may compress go on.
+    pub fn rest(&mut self) {
+        self.is_resting = true;
+        self.compressor.free();
+    }
+
+    /// Compresses and agrees again.
+    pub fn resume(&mut self) {
+        self.is_resting = false;
     }
 
     /// The first acceptable one of the offers in `values`, those of all `Sec-WebSocket-Extensions`,
@@ -142,7 +156,7 @@ impl Codec {
         &self,
         values: impl Iterator<Item = &'h [u8]>,
     ) -> Option<(Agreement, Box<Peer>)> {
-        let settings = self.settings?;
+        let settings = self.settings.filter(|_| !self.is_resting)?;
         let client = match settings.client_window_bits {
             Some(bits) if self.contexts.has_room() => ClientWindow::Kept(bits),
             _ => ClientWindow::Dropped,
@@ -188,7 +202,7 @@ impl Codec {
     ///
     /// Source: RFC 7692 §7.2.1.
     pub fn compress(&mut self, payload: &[u8], window_bits: u8) -> Option<&[u8]> {
-        let settings = self.settings?;
+        let settings = self.settings.filter(|_| !self.is_resting)?;
         if payload.len() < settings.bytes_min {
             self.numbers.skipped_short += 1;
             return None;
@@ -257,6 +271,27 @@ mod tests {
         assert_eq!(codec.numbers().inflated_to, 10);
         drop(peer);
         assert_eq!(codec.contexts(), 0);
+    }
+
+    #[test]
+    fn at_rest_it_frees_what_it_can_and_still_hears_those_with_whom_it_has_agreed() {
+        let settings = Settings { level: 3, bytes_min: 10, client_window_bits: None };
+        let mut codec = Codec::new(Some(settings), 1);
+        let offer = || [&b"permessage-deflate"[..]].into_iter();
+        let (_, mut peer) = codec.negotiate(offer()).unwrap();
+        let text = [b'a'; 1000];
+        let compressed = codec.compress(&text, 15).unwrap().to_vec();
+        let busy = codec.heap_bytes();
+        codec.rest();
+        assert!(codec.heap_bytes() + 300_000 < busy, "{} of {busy}", codec.heap_bytes());
+        assert!(codec.negotiate(offer()).is_none());
+        assert_eq!(codec.compress(&text, 15), None);
+        let inflated = codec.inflate(Kind::Text, &compressed, Some(&mut peer), 1000).unwrap();
+        assert_eq!(inflated.bytes(), text);
+        codec.recycle(inflated);
+        codec.resume();
+        assert!(codec.negotiate(offer()).is_some());
+        assert_eq!(codec.compress(&text, 15), Some(&compressed[..]));
     }
 
     #[test]

@@ -79,10 +79,15 @@ impl Client {
 
     /// A connection from an address of this machine.
     pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        Self::try_connect_from(source, address).expect("the gateway accepts")
+    }
+
+    /// A connection from an address of this machine, if it is not reset at once.
+    pub(crate) fn try_connect_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
         socket.bind(&SocketAddr::from((source, 0)).into()).expect("it is a loopback address");
-        socket.connect(&address.into()).expect("the gateway accepts");
-        Self::of(socket.into())
+        socket.connect(&address.into())?;
+        Ok(Self::of(socket.into()))
     }
 
     fn of(stream: TcpStream) -> Self {

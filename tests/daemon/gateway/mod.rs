@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -112,6 +113,15 @@ impl Gateway {
     pub(crate) fn start_with_descriptors(count: u32, overrides: &[&str]) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")]);
+        shell.arg(ringway().get_program());
+        let clients = free_address();
+        Self::launch(shell, &usual_settings(clients), clients, overrides)
+    }
+
+    /// Starts it in the control group whose list of processes is this file.
+    pub(crate) fn start_in_group(processes: &Path, overrides: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("echo $$ > '{}'; exec \"$0\" \"$@\"", processes.display())]);
         shell.arg(ringway().get_program());
         let clients = free_address();
         Self::launch(shell, &usual_settings(clients), clients, overrides)
