@@ -6,14 +6,10 @@ use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, Errno, Ring, Sends, Socket, Token};
 
 use super::ending::transport_cause;
-use super::{Shard, to_u64};
+use super::{Shard, WRITTEN_BYTES_MAX, to_u64};
 
 /// An arena that has grown beyond this is given back.
 const ARENA_BYTES_KEPT: usize = 1024 * 1024;
-
-/// Bytes that one flush copies or seals; then other connections wait for the next turn. Whatever goes
-/// out from its own memory does not count.
-const COPIED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// EAGAIN: the socket is full.
 const FULL: Errno = Errno(11);
@@ -72,7 +68,7 @@ impl<R: Ring> Shard<R> {
     /// is copied as one turn may; the others come first in the next one.
     pub(super) fn prepare_flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        let arena_max = self.desk.arena.len() + COPIED_BYTES_MAX;
+        let arena_max = self.desk.arena.len() + WRITTEN_BYTES_MAX;
         let mut waiting = Vec::new();
         let (mut bytes, mut taken_bytes) = (0, 0);
         dirty.retain(|&index| {
