@@ -233,16 +233,23 @@ impl Outbox {
             Queue::Many(mut pieces) => {
                 let flight = gather(&mut pieces, arena);
                 if !pieces.is_empty() {
-                    for piece in pieces.iter_mut() {
-                        keep(piece, arena);
-                    }
                     self.queue = Queue::Many(pieces);
+                    self.leave_arena(arena);
                 }
                 flight
             }
         };
         self.bytes -= flight.len();
         Some(flight)
+    }
+
+    /// What is queued will wait for the next turn: it no longer depends on the arena of this one.
+    pub fn leave_arena(&mut self, arena: &[u8]) {
+        match &mut self.queue {
+            Queue::Empty => {}
+            Queue::One(piece) => keep(piece, arena),
+            Queue::Many(pieces) => pieces.iter_mut().for_each(|piece| keep(piece, arena)),
+        }
     }
 
     /// The socket took only `sent` bytes of a flight. Returns the rest, which is to be sent by an
@@ -256,12 +263,7 @@ impl Outbox {
         now: Instant,
     ) -> Bytes {
         debug_assert!(self.backlog.is_none(), "two sends of one socket in flight");
-        if let Queue::One(piece) = &mut self.queue {
-            keep(piece, arena);
-        }
-        if let Queue::Many(pieces) = &mut self.queue {
-            pieces.iter_mut().for_each(|piece| keep(piece, arena));
-        }
+        self.leave_arena(arena);
         let is_shared = matches!(flight, Piece::Frame(_));
         let rest = flight.into_owned(sent, arena);
         self.bytes += rest.len();

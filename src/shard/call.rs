@@ -10,7 +10,7 @@ use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Lease, Ring, Token};
 
 use super::slots::{Reading, Slot};
-use super::{Desk, Shard};
+use super::{Desk, Shard, WRITTEN_BYTES_MAX};
 
 /// Runs `run` on a slot's connection; a panic ends that connection only.
 fn guarded(
@@ -194,7 +194,11 @@ impl<R: Ring> Shard<R> {
 
     /// Goes on with connections whose bytes were too many for one turn.
     pub(super) fn resume_ready(&mut self) {
-        for index in std::mem::take(&mut self.ready) {
+        let arena_max = self.desk.arena.len() + WRITTEN_BYTES_MAX;
+        let mut ready = std::mem::take(&mut self.ready).into_iter();
+        while self.desk.arena.len() < arena_max
+            && let Some(index) = ready.next()
+        {
             if let Some(slot) = self.slots.at_mut(index) {
                 slot.flags.ready = false;
                 if slot.conn.is_ready() {
@@ -202,6 +206,9 @@ impl<R: Ring> Shard<R> {
                 }
             }
         }
+        // The others come first in the next turn.
+        let later = std::mem::take(&mut self.ready);
+        self.ready = ready.chain(later).collect();
         self.hand_over_answers();
     }
 }

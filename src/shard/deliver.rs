@@ -18,7 +18,7 @@ use crate::topic::publication::Position;
 use crate::topic::subscribers::{Membership, MembershipState};
 
 use super::labels::Labels;
-use super::{Shard, to_u64};
+use super::{Shard, WRITTEN_BYTES_MAX, to_u64};
 
 /// Deliveries that one turn takes from one lane.
 const DELIVERIES_MAX: usize = 1024;
@@ -58,9 +58,11 @@ impl<R: Ring> Shard<R> {
     pub(super) fn handle_deliveries(&mut self) {
         let mut bytes = 0;
         let mut walked = 0;
+        let arena_max = self.desk.arena.len() + WRITTEN_BYTES_MAX;
         for from in self.lanes() {
             for _ in 0..DELIVERIES_MAX {
-                if bytes >= BYTES_MAX || walked >= WALKED_MAX {
+                if bytes >= BYTES_MAX || walked >= WALKED_MAX || self.desk.arena.len() >= arena_max
+                {
                     break;
                 }
                 let Some(delivery) = self.post.take_delivery(from) else { break };

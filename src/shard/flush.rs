@@ -6,7 +6,7 @@ use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, Errno, Ring, Sends, Socket, Token};
 
 use super::ending::transport_cause;
-use super::{Shard, to_u64};
+use super::{Shard, WRITTEN_BYTES_MAX, to_u64};
 
 /// An arena that has grown beyond this is given back.
 const ARENA_BYTES_KEPT: usize = 1024 * 1024;
@@ -64,13 +64,21 @@ impl Flush {
 }
 
 impl<R: Ring> Shard<R> {
-    /// Takes one send from each connection with output, in the order in which they got it.
+    /// Takes one send from each connection with output, in the order in which they got it, until as much
+    /// is copied as one turn may; the others come first in the next one.
     pub(super) fn prepare_flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
+        let arena_max = self.desk.arena.len() + WRITTEN_BYTES_MAX;
+        let mut waiting = Vec::new();
         let (mut bytes, mut taken_bytes) = (0, 0);
         dirty.retain(|&index| {
             let Some(token) = self.slots.token(index) else { return false };
             let Some(slot) = self.slots.at_mut(index) else { return false };
+            if self.desk.arena.len() >= arena_max {
+                slot.outbox.leave_arena(&self.desk.arena);
+                waiting.push(index);
+                return false;
+            }
             slot.flags.dirty = false;
             if slot.flags.closing || slot.outbox.is_backlogged() {
                 return false;
@@ -94,9 +102,10 @@ impl<R: Ring> Shard<R> {
             slot.flags.dirty = !slot.is_clear();
             slot.flags.dirty
         });
+        waiting.append(&mut dirty);
         // Giving up a connection can give another one output.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
+        waiting.append(&mut self.dirty);
+        self.dirty = waiting;
         self.flush.bytes = bytes;
         self.numbers.lower(Gauge::OutboxBytes, to_u64(taken_bytes));
     }

@@ -133,9 +133,11 @@ impl<R: Ring> Shard<R> {
         let Some(next) = next else {
             self.numbers.lower(Gauge::Backlogs, 1);
             slot.story.history.note(Event::BacklogEnded);
-            if !slot.is_clear() {
+            let is_talking = slot.conn.stage() == Stage::Talking;
+            let has_failed = slot.extras.tls().is_some_and(|tls| tls.has_failed());
+            if !slot.is_clear() || is_talking && has_failed {
                 self.abandon_tls(token.slot, Failure::WornOut);
-            } else if slot.conn.stage() != Stage::Talking {
+            } else if !is_talking {
                 self.see_off(token.slot);
             }
             self.weigh(token.slot);

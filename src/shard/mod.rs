@@ -182,6 +182,11 @@ enum Accepting {
 /// First and longest pause of accepting when no descriptor is left.
 const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// Bytes that are written in one turn for deliveries, as many for input that was too much for an earlier
+/// turn, and as many that the flush copies or seals. What is left then waits for the next turn. Whatever
+/// goes out from its own memory does not count.
+const WRITTEN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Time between two looks at old history, and topics looked at.
 const SWEEP: (Duration, usize) = (Duration::from_millis(100), 1024);
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::gateway::client::{Client, Next};
+use rustix::process::Signal;
+
+use crate::gateway::client::{Client, Next, request};
 use crate::gateway::clock::ms;
 use crate::gateway::clock::pause;
 use crate::gateway::frame::{self, CLOSE, FIN, PING, PONG, TEXT};
@@ -220,5 +222,36 @@ fn a_client_that_took_nothing_for_long_and_wakes_up_finds_its_close() {
     drop(client);
     let metrics = gateway.await_metrics(|metrics| metrics.sum("closed_total") == 1);
     assert_eq!(metrics.family("closed_total"), family([("4008 server slow_stalled raw", 1)]));
+    gateway.finish();
+}
+
+/// What many recover at once is written for a part of them at a time.
+#[test]
+fn recoveries_of_many_do_not_pile_up_in_one_turn() {
+    let gateway = Gateway::start(&[]);
+    let mut first = gateway.open("/topic/past?offset=0");
+    let text = "p".repeat(4000);
+    for _ in 0..50 {
+        first.send_text(&text);
+        assert_eq!(first.read_text(), text);
+    }
+    let mut clients: Vec<_> = (0..400).map(|_| gateway.connect()).collect();
+    gateway.await_metrics(|metrics| metrics.sum("connections_handshaking") == 400);
+    let before = gateway.usage().watch();
+    gateway.signal(Signal::STOP);
+    for client in &mut clients {
+        client.send(request("/topic/past?offset=0", "").as_bytes());
+    }
+    gateway.signal(Signal::CONT);
+    for client in &mut clients {
+        client.expect_upgrade();
+        for _ in 0..50 {
+            assert_eq!(client.read_text(), text);
+        }
+    }
+    // All at once would be 80 MB.
+    let grown = before.peak_growth_kib();
+    assert!(grown < 24 * 1024, "{grown} KiB");
+    drop((first, clients));
     gateway.finish();
 }

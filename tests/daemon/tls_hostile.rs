@@ -279,3 +279,41 @@ fn the_ledgers_know_what_tls_costs() {
     assert_eq!(metrics.family("memory_bytes").get("private"), None);
     secure.gateway.finish();
 }
+
+/// What comes behind our goodbye is read for the client's Close only, and nothing is said about it.
+#[test]
+fn rubbish_behind_our_goodbye_is_no_matter() {
+    let secure = Secure::start("", &[]);
+    let canary = canary(&secure);
+    for rubbish in [[23, 3, 3, 0, 3, 1, 2, 3], [255; 8]] {
+        let mut client = secure.open("/echo");
+        client.send_close(1000);
+        client.expect_close(1000);
+        client.send_raw(&rubbish);
+    }
+    canary.finish();
+    let metrics = secure.gateway.await_metrics(|m| m.sum("closed_total") == 3);
+    assert_eq!(metrics.family("closed_total"), family([("1000 client client_close echo", 3)]));
+    secure.gateway.finish();
+}
+
+/// One publication for many becomes records for a part of them at a time.
+#[test]
+fn a_publication_is_not_sealed_for_all_at_once() {
+    let secure = Secure::start("", &[]);
+    let mut clients: Vec<_> = (0..900).map(|_| secure.open("/topic/wide")).collect();
+    let text = "w".repeat(24_000);
+    let body = format!(r#"{{"channel":"wide","data":"{text}"}}"#);
+    let before = secure.gateway.usage().watch();
+    for _ in 0..2 {
+        secure.gateway.api("publish", &body);
+        for client in &mut clients {
+            assert_eq!(client.read_text().len(), text.len() + 2);
+        }
+    }
+    // All at once it is 54 MB.
+    let grown = before.peak_growth_kib();
+    assert!(grown < 24 * 1024, "{grown} KiB");
+    drop(clients);
+    secure.gateway.finish();
+}

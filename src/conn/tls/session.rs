@@ -235,7 +235,10 @@ impl Tls {
                     heard.closed = true;
                     true
                 }
-                Err(error) => heard.failure.replace(Failure::from(&error)).is_none(),
+                // Behind our close_notify there is no alert.
+                Err(error) => {
+                    heard.failure.replace(Failure::from(&error)).is_none() && !self.closed
+                }
                 Ok(_) => false,
             };
             used += discard;

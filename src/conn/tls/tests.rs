@@ -438,6 +438,19 @@ fn a_changed_record_fails_and_is_told() {
 }
 
 #[test]
+fn behind_our_goodbye_nothing_is_said_about_what_is_no_record() {
+    for version in [Version::Tls12, Version::Tls13] {
+        let mut pair = Pair::usual(version).established();
+        pair.server.close();
+        let goodbye = pair.flight();
+        pair.give(&[23, 3, 3, 0, 32].into_iter().chain([7; 32]).collect::<Vec<_>>());
+        assert_eq!(pair.failure(), Some(Failure::BadRecord), "{version:?}");
+        assert_eq!(pair.flight(), b"", "an alert behind close_notify");
+        pair.take(&goodbye).unwrap();
+    }
+}
+
+#[test]
 fn names_choose_certificates() {
     let authority = Authority::new();
     let names: [&[&str]; 3] = [&["a.test"], &["*.b.test", "b.test"], &["c.b.test"]];
