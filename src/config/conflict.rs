@@ -1,9 +1,14 @@
 //! Settings that are fine alone and cannot be together.
 
+use std::net::SocketAddr;
+
 use super::quantity::{show_bytes, show_time};
 use super::reader::Sections;
 use super::violation::Violation;
 use super::{ApiAccess, Config, Routes, tls};
+
+/// The receive buffers of one shard, by default; the process takes several times that.
+const BUDGET_BYTES_MIN: u64 = 4 << 20;
 
 /// Adds every conflict in `config` to `violations`; `sections` is what it was built from.
 pub(super) fn report(config: &Config, sections: &Sections, violations: &mut Vec<Violation>) {
@@ -22,9 +27,9 @@ fn report_addresses(config: &Config, sections: &Sections, violations: &mut Vec<V
     let settings = sections.all("listener");
     for (index, listener) in config.listeners.iter().enumerate() {
         let earlier = &config.listeners[..index];
-        // Port 0 is a different free port each time.
-        if listener.address.port() > 0 && earlier.iter().any(|l| l.address == listener.address) {
-            violations.push(settings[index].wrong("address", "is another listener's already"));
+        if let Some(other) = earlier.iter().find(|l| is_shared(l.address, listener.address)) {
+            let problem = taken(other.address, listener.address, "another listener");
+            violations.push(settings[index].wrong("address", problem));
         }
         if listener.proxy_protocol && listener.trusted_proxies.is_empty() {
             let problem = "needs trusted_proxies: without any, nobody could connect";
@@ -33,13 +38,28 @@ fn report_addresses(config: &Config, sections: &Sections, violations: &mut Vec<V
     }
     let operator = sections.one("operator");
     let Some(address) = config.operator.address else { return };
-    if address.port() > 0 && config.listeners.iter().any(|l| l.address == address) {
-        violations.push(operator.wrong("address", "is a listener's already"));
+    if let Some(other) = config.listeners.iter().find(|l| is_shared(l.address, address)) {
+        violations.push(operator.wrong("address", taken(other.address, address, "a listener")));
     }
     if config.operator.api == ApiAccess::Insecure && !address.ip().is_loopback() {
         let problem = format!("needs a loopback operator.address, not {address}; or set api_key");
         violations.push(operator.wrong("api_insecure", problem));
     }
+}
+
+/// Whether only one of two sockets could listen there. Port 0 is a different free port each time.
+fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    let is_everywhere = a.is_unspecified() || b.is_unspecified();
+    let is_overlapping = a == b || is_everywhere && a.is_ipv4() == b.is_ipv4();
+    one.port() > 0 && one.port() == other.port() && is_overlapping
+}
+
+fn taken(by: SocketAddr, address: SocketAddr, whose: &str) -> String {
+    if by == address {
+        return format!("is {whose}'s already: choose another port");
+    }
+    format!("overlaps {by} of {whose}: choose another port")
 }
 
 fn report_limits(config: &Config, sections: &Sections, violations: &mut Vec<Violation>) {
@@ -61,6 +81,13 @@ fn report_limits(config: &Config, sections: &Sections, violations: &mut Vec<Viol
             "must not be more than outbox.bytes_max ({outbox_max}): no subscriber could be sent it"
         );
         violations.push(sections.one("websocket").wrong("message_bytes_max", problem));
+    }
+    if config.memory.budget.is_some_and(|budget| budget < BUDGET_BYTES_MIN) {
+        let least = show_bytes(BUDGET_BYTES_MIN);
+        let problem = format!(
+            "is too little: nobody could connect; give at least {least}, better hundreds of MiB, or 0 B for a share of what there is"
+        );
+        violations.push(sections.one("memory").wrong("budget", problem));
     }
     if config.socket.notsent_lowat > config.socket.send_buffer {
         let send_buffer = show_bytes(config.socket.send_buffer.into());

@@ -218,10 +218,14 @@ fn default_of(key: &'static Key) -> Setting {
 }
 
 fn wrong_section(section: &Section, path: String, node: &Node) -> Violation {
+    let name = section.name;
     let problem = match section.shape {
-        Shape::Repeated => {
-            format!("is a section that may come several times: [[{}]]", section.name)
+        Shape::Repeated if node.place == Place::Override => {
+            format!(
+                "is a section that may come several times: write {name}.0.key=value for the first, and leave no gap"
+            )
         }
+        Shape::Repeated => format!("is a section that may come several times: [[{name}]]"),
         Shape::Top | Shape::Single => format!("is a section: [{}]", section.name),
     };
     Violation { place: node.place, path, value: Some(node.value.show()), problem }

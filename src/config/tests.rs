@@ -136,7 +136,7 @@ test.toml:14:1: websocket.message_bytes_max = "2 MiB": must not be more than out
 test.toml:15:1: websocket.close_timeout = 5: must be a time with its unit, like "30s", "250ms" or "5m"
 test.toml:19:1: namespace.0.recovery = true: needs a past, and mode live keeps none: use stream or latest
 test.toml:22:1: namespace.1.history_bytes_max = "1 MiB": must not be more than half of outbox.bytes_max (512 KiB)
---set: operator.address = "127.0.0.1:8000": is a listener's already
+--set: operator.address = "127.0.0.1:8000": is a listener's already: choose another port
 --set: ring.entries = 1000: must be a power of two, like 512 or 1024
 test.toml: websocket.pong_timeout = "10s": must be less than ping_interval (5s)
 test.toml: namespace.1.name = "": is another namespace's already
@@ -181,7 +181,19 @@ fn conflicts_name_both_sides() {
         ),
         (
             "[[listener]]\naddress = '[::1]:80'\n[[listener]]\naddress = '[::1]:80'",
-            "listener.1.address = \"[::1]:80\": is another listener's already",
+            "listener.1.address = \"[::1]:80\": is another listener's already: choose another port",
+        ),
+        (
+            "[[listener]]\naddress = '10.0.0.1:80'\n[[listener]]\naddress = '0.0.0.0:80'",
+            "listener.1.address = \"0.0.0.0:80\": overlaps 10.0.0.1:80 of another listener: choose another port",
+        ),
+        (
+            "[[listener]]\naddress = '0.0.0.0:9000'",
+            "operator.address = \"127.0.0.1:9000\": overlaps 0.0.0.0:9000 of a listener: choose another port",
+        ),
+        (
+            "[memory]\nbudget = '1 MiB'",
+            "memory.budget = \"1 MiB\": is too little: nobody could connect; give at least 4 MiB, better hundreds of MiB, or 0 B for a share of what there is",
         ),
         (
             "[centrifuge]\npong_timeout = '25s'",
@@ -206,6 +218,16 @@ fn conflicts_name_both_sides() {
         let (first, count) = report.split_once('\n').unwrap();
         assert!(first.ends_with(&format!(": {problem}")), "{first}");
         assert_eq!(count, "1 problem");
+    }
+}
+
+#[test]
+fn addresses_of_different_families_or_ports_go_together() {
+    for (one, other) in
+        [("0.0.0.0:80", "[::]:80"), ("0.0.0.0:80", "0.0.0.0:81"), ("0.0.0.0:0", "0.0.0.0:0")]
+    {
+        let text = format!("[[listener]]\naddress = '{one}'\n[[listener]]\naddress = '{other}'");
+        assert_eq!(parsed(&text).listeners.len(), 2);
     }
 }
 

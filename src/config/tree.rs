@@ -114,12 +114,17 @@ pub(super) fn apply(tree: &mut Table, text: &str) -> Result<(), Violation> {
         if name == "0" && node.value == Value::Table(Table::default()) {
             node.value = Value::List(Vec::new());
         }
-        let child = match &mut node.value {
-            Value::Table(table) => Some(table.entry(name)),
-            Value::List(items) => name.parse().ok().and_then(|index| element(items, index)),
-            _ => None,
+        node = match &mut node.value {
+            Value::Table(table) => table.entry(name),
+            Value::List(items) => {
+                let len = items.len();
+                let found = name.parse().ok().and_then(|index| element(items, index));
+                let problem =
+                    || format!("has no {name:?}: write a number up to {len}, counted from 0");
+                found.ok_or_else(|| wrong(path, problem()))?
+            }
+            _ => return Err(wrong(path, format!("has no {name:?}: a value stands before it"))),
         };
-        node = child.ok_or_else(|| wrong(path, format!("there is nothing like {name:?}")))?;
     }
     *node = Node { place: Place::Override, value };
     Ok(())
@@ -225,8 +230,8 @@ mod tests {
         let mut tree = tree("[[l]]\nx = 1\n", &[]);
         for (text, problem) in [
             ("l.x", "write it as key.path=value"),
-            ("l.9.x=1", "there is nothing like \"9\""),
-            ("l.0.x.y=1", "there is nothing like \"y\""),
+            ("l.9.x=1", "has no \"9\": write a number up to 1, counted from 0"),
+            ("l.0.x.y=1", "has no \"y\": a value stands before it"),
         ] {
             assert_eq!(apply(&mut tree, text).unwrap_err().problem, problem);
         }

@@ -14,6 +14,7 @@ use crate::auth::network::Networks;
 use crate::auth::origin::{OriginRule, Scheme};
 use crate::auth::pace::Pace;
 use crate::auth::proxy;
+use crate::dialect::cause::Cause;
 use crate::http1::request::RequestHead;
 use crate::http1::status::Status;
 
@@ -151,6 +152,14 @@ impl Unheard {
             Self::Lack(lack) => lack as usize,
             Self::ProxyHeader => Lack::ALL.len(),
             Self::ProxyPeer => Lack::ALL.len() + 1,
+        }
+    }
+
+    /// For which cause the connection ends.
+    pub const fn cause(self) -> Cause {
+        match self {
+            Self::Lack(_) => Cause::Refused,
+            Self::ProxyHeader | Self::ProxyPeer => Cause::ProxyHeader,
         }
     }
 

@@ -4,7 +4,6 @@
 //! as it was. Files that are being replaced differ from one look to the next, and are not judged
 //! before they are the same twice.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use crate::conn::tls::offer::Offer;
 use crate::conn::tls::terms::{self, Terms};
 use crate::metrics::{ControlWriter, Reload};
 
-use super::source::read;
+use super::source::{read, unreadable};
 
 /// Time between two looks at files that are changing.
 const SETTLING: Duration = Duration::from_millis(200);
@@ -158,11 +157,9 @@ impl Keeper {
             Err(violations) => {
                 numbers.tls_reload(Reload::Failure);
                 for Violation { path, value, problem, .. } in violations {
-                    let value = value.unwrap_or_default();
+                    let file = value.unwrap_or_default();
                     tracing::error!(
-                        setting = path,
-                        file = value,
-                        "the new certificates are refused, the old ones stay: {problem}"
+                        "the new certificates are refused, the old ones stay: {path} = {file}: {problem}"
                     );
                 }
             }
@@ -294,16 +291,6 @@ fn content<'a>(path: &Path, contents: &'a Contents) -> Result<&'a [u8], String> 
         Some((_, Err(problem))) => Err(problem.clone()),
         None => Err("was not read".to_owned()),
     }
-}
-
-fn unreadable(error: &io::Error) -> String {
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound => "check the path",
-        io::ErrorKind::PermissionDenied => "let the user that Ringway runs as read it",
-        io::ErrorKind::IsADirectory => "name the file itself",
-        _ => "check the file",
-    };
-    format!("cannot be read: {error}; {remedy}")
 }
 
 fn wrong(path: String, file: &Path, problem: String) -> Violation {

@@ -142,8 +142,7 @@ pub(super) async fn watch(
         numbers.set(ProcessGauge::MemoryUsed, used);
         numbers.set(ProcessGauge::MemoryLevel, now as u64);
         if now != shortage {
-            let (before, budget) = (shortage, budget.bytes);
-            tracing::warn!(?before, ?now, used, budget, "the memory that is left has changed");
+            tell(shortage, now, used, budget.bytes);
             shortage = now;
             for shard in 0..hub.shards() {
                 hub.post(shard, Request::Memory(now)).await;
@@ -159,6 +158,28 @@ pub(super) async fn watch(
                 }
             }
         }
+    }
+}
+
+/// Says how short memory is from now on, and what follows from that.
+fn tell(before: Shortage, now: Shortage, used: u64, budget: u64) {
+    let percent = u128::from(used) * 100 / u128::from(budget.max(1));
+    let follows = match now {
+        Shortage::None => "all is as usual again",
+        Shortage::Mild => "idle connections end sooner, publications are not compressed",
+        Shortage::Tight => "new connections are refused",
+        Shortage::Severe => "new connections are refused, clients that hold most are closed",
+        Shortage::Critical => "no connections are accepted, clients that hold most are closed",
+    };
+    if now > before {
+        let remedy = "raise memory.budget, or have fewer clients";
+        tracing::warn!(
+            used,
+            budget,
+            "memory is short, {percent} % of the budget: {follows}; {remedy}"
+        );
+    } else {
+        tracing::info!(used, budget, "memory is less short, {percent} % of the budget: {follows}");
     }
 }
 

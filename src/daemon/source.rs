@@ -32,11 +32,24 @@ pub(super) async fn load(source: &Source) -> Result<(Config, Keeper), Failure> {
 }
 
 async fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = read(path).await.map_err(|error| {
-        Failure::Unfit(format!("cannot read {}: {error}; check --config", path.display()))
-    })?;
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::Unfit(format!("{} is not UTF-8 text", path.display())))
+    let bytes = read(path)
+        .await
+        .map_err(|error| Failure::Unfit(format!("{}: {}", path.display(), unreadable(&error))))?;
+    String::from_utf8(bytes).map_err(|_| {
+        let path = path.display();
+        Failure::Unfit(format!("{path} is not UTF-8 text: is it the wrong file? check --config"))
+    })
+}
+
+/// Why a file cannot be read, and what to do about it.
+pub(super) fn unreadable(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied => "let the user that Ringway runs as read it",
+        io::ErrorKind::IsADirectory => "name the file itself",
+        _ => "check the file",
+    };
+    format!("cannot be read: {error}; {remedy}")
 }
 
 /// Everything in a file.

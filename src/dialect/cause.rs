@@ -130,7 +130,7 @@ causes! {
     ProxyHeader "proxy_header" Server, Nothing, Nothing;
     /// The request head took too long.
     HeadTimeout "head_timeout" Server, Nothing, Nothing;
-    /// The request was answered with an HTTP error.
+    /// The request was answered with an HTTP error, or there was no room to hear it.
     Refused "refused" Server, Nothing, Nothing;
     /// The request was answered with a page.
     Page "page" Server, Nothing, Nothing;

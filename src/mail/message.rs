@@ -114,7 +114,7 @@ pub enum Shortage {
     /// Not at all.
     #[default]
     None,
-    /// Idle connections are closed sooner, and nothing more is compressed.
+    /// Idle connections are closed sooner, and no publication is compressed any more.
     Mild,
     /// New connections are refused.
     Tight,

@@ -25,7 +25,10 @@ impl<R: Ring> Shard<R> {
     /// Lets in those who were accepted, as many as a turn allows.
     pub(super) fn admit_newcomers(&mut self) {
         for _ in 0..NEWCOMERS_MAX {
-            let Some((listener, socket)) = self.newcomers.pop_front() else { return };
+            let Some((listener, socket)) = self.newcomers.pop_front() else {
+                self.newcomers.shrink_to(NEWCOMERS_MAX);
+                return;
+            };
             self.admit(listener, socket);
         }
     }
@@ -68,7 +71,7 @@ impl<R: Ring> Shard<R> {
         self.turned_away += usize::from(turned_away);
         if let Some(unheard) = unheard {
             self.numbers.connection_refused(unheard);
-            self.call(token.slot, |conn, _| conn.abandon(Cause::Refused));
+            self.call(token.slot, |conn, _| conn.abandon(unheard.cause()));
             return;
         }
         self.ring.receive(socket, token);
@@ -150,8 +153,9 @@ impl<R: Ring> Shard<R> {
         let listener = slot.conn.listener();
         self.turned_away += 1;
         if self.turned_away > self.settings.turned_away_max {
-            self.numbers.connection_refused(Unheard::Lack(lack));
-            slot.conn.abandon(Cause::Refused);
+            let unheard = Unheard::Lack(lack);
+            self.numbers.connection_refused(unheard);
+            slot.conn.abandon(unheard.cause());
         }
         self.give_back(listener);
     }

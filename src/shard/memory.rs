@@ -18,7 +18,7 @@ use super::{Accepting, Shard, to_u64};
 /// A connection that holds less is not worth closing.
 const SHED_BYTES_MIN: usize = 16 * 1024;
 
-/// Idle connections last this part of their time when memory is short.
+/// Idle connections and unfinished messages last this part of their time when memory is short.
 const IDLE_SHARE: u32 = 4;
 
 /// What each connection owned when it was last looked at, beside the slots: most own nothing.
@@ -157,7 +157,7 @@ impl<R: Ring> Shard<R> {
     }
 }
 
-/// The settings while memory is short: idle connections end sooner, and nothing new is compressed.
+/// The settings while memory is short: idle connections and unfinished messages end sooner.
 fn in_shortage(settings: &conn::Settings) -> conn::Settings {
     let mut short = settings.clone();
     short.idle_timeout = settings.idle_timeout.map(|time| time / IDLE_SHARE);

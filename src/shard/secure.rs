@@ -1,6 +1,6 @@
 //! Connections with TLS: a step between their sockets and everything else.
 //!
-//! Handshakes cost a thousand times what a message does, so a turn takes only so many steps of them;
+//! Handshakes cost as much as dozens of messages, so a turn takes only so many steps of them;
 //! the others wait in the order in which they came.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

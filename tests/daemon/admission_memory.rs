@@ -131,6 +131,8 @@ fn new_connections_are_refused_when_memory_is_tight_and_not_accepted_when_it_is_
     assert_eq!(client.next(), Next::Fin);
     let refused = tight.metrics().family("handshake_refused_total");
     assert_eq!(refused.keys().collect::<Vec<_>>(), ["503 memory"]);
+    let log = tight.log();
+    assert!(log.contains("new connections are refused; raise memory.budget"), "{log}");
     tight.finish();
 
     // The receive buffers alone are more.

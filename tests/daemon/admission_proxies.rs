@@ -155,6 +155,7 @@ fn whoever_begins_otherwise_is_closed_unheard_and_counted() {
     let unheard = metrics.family("connections_refused_total");
     assert_eq!(unheard, family([("proxy_header", 6), ("proxy_peer", 6)]));
     assert_eq!(metrics.family("handshake_refused_total"), family([]));
+    assert_eq!(metrics.family("handshakes_ended_total").get("refused"), None);
     canary.finish();
     site.gateway.finish();
 }

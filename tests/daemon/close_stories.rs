@@ -225,6 +225,7 @@ fn scripts() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("/echo", close(1000, b""), "client_close"),
         ("/echo", Vec::new(), "ping_timeout"),
         ("/topic/quiet:t", text("x"), "publish_denied"),
+        ("/topic/busy", text("x").repeat(6), "rate"),
         (ws, text("nonsense"), "bad_command"),
         (ws, text(r#"{"id":1,"connect":{"token":"t"}}"#), "unauthorized"),
         (ws, text("{\"id\":1,\"connect\":{}}\n{\"send\":{\"data\":{}}}"), "not_available"),
@@ -246,6 +247,8 @@ fn every_cause_that_can_be_reached_from_outside_has_its_story() {
         "websocket.control_frames_rate=20",
         "websocket.close_timeout=\"100ms\"",
         "centrifuge.connect_timeout=\"300ms\"",
+        "limits.commands_rate=1",
+        "limits.commands_burst=5",
     ]);
     let scripts = scripts();
     let mut clients = Vec::new();
@@ -268,6 +271,8 @@ fn every_cause_that_can_be_reached_from_outside_has_its_story() {
     unopened(&gateway);
     let busy = gateway.open("/echo");
     answer_pings_until_idle(busy);
+    // It has been told; it has ended a little later.
+    gateway.await_close("idle");
     let mut seen: BTreeSet<String> = causes_of(&gateway);
     drop(clients);
     gateway.finish();
@@ -281,8 +286,15 @@ fn every_cause_that_can_be_reached_from_outside_has_its_story() {
 
 /// Causes to which other tests of this folder lead, each with its story.
 fn told_elsewhere() -> impl Iterator<Item = String> {
-    let others =
-        ["slow_full", "slow_behind", "slow_stalled", "disconnected", "drain", "proxy_header"];
+    let others = [
+        "slow_full",
+        "slow_behind",
+        "slow_stalled",
+        "disconnected",
+        "drain",
+        "proxy_header",
+        "shed",
+    ];
     let tls = ["tls_truncated", "tls_alert", "tls_failed", "tls_timeout"];
     others.into_iter().chain(tls).map(str::to_owned)
 }

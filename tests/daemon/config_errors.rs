@@ -83,8 +83,19 @@ fn overrides_are_checked_too() {
     let (code, _, told) = run(ringway().args(["check", "--set", "outbox.bytes_max=\"2 XiB\""]));
     assert_eq!(code, 78, "{told}");
     assert!(told.contains("--set: outbox.bytes_max"), "{told}");
-    let (code, _, told) = run(ringway().args(["check", "--set", "outbox"]));
-    assert_eq!(code, 78, "{told}");
+    for (words, says) in [
+        ("outbox", "write it as key.path=value"),
+        ("listener.1.address=\"[::1]:1\"", "write listener.0.key=value for the first"),
+        ("limits.address_exempt.7=\"::1\"", "limits.address_exempt"),
+    ] {
+        let (code, _, told) = run(ringway().args(["check", "--set", words]));
+        assert_eq!(code, 78, "{told}");
+        assert!(
+            told.contains(&format!("--set: {}", words.split('.').next().unwrap_or(words))),
+            "{told}"
+        );
+        assert!(told.contains(says), "{told}");
+    }
 }
 
 #[test]
@@ -102,6 +113,18 @@ fn a_missing_file_is_named() {
         assert_eq!(code, 78, "{told}");
         assert!(told.contains("/nowhere/ringway.toml") && told.lines().count() == 1, "{told}");
     }
+}
+
+#[test]
+fn a_file_that_is_none_or_not_text_is_told_with_what_to_do() {
+    let (folder, path) = file("");
+    let (code, _, told) = run(ringway().args(["check", "--config"]).arg(folder.path()));
+    assert_eq!(code, 78, "{told}");
+    assert!(told.contains("Is a directory") && told.contains("name the file itself"), "{told}");
+    std::fs::write(&path, b"\x30\x82\xff").expect("there is room");
+    let (code, _, told) = run(ringway().args(["check", "--config", &path]));
+    assert_eq!(code, 78, "{told}");
+    assert!(told.contains("is not UTF-8 text") && told.contains("check --config"), "{told}");
 }
 
 #[test]

@@ -308,7 +308,7 @@ fn h8_other_versions_are_told_ours() {
 
 #[test]
 fn h9_frames_behind_the_request_are_served_and_wait_in_the_socket() {
-    let gateway = Gateway::start(&[]);
+    let gateway = Gateway::start(&["limits.commands_rate=0"]);
     let canary = gateway.canary();
     for path in ["/echo", "/topic/news"] {
         let mut client = gateway.connect();

@@ -22,7 +22,11 @@ fn gateway(overrides: &[&str]) -> Gateway {
         "[[listener]]\naddress = \"{clients}\"\n[[namespace]]\npublish = \"allow\"\n\
          [[namespace]]\nname = \"now\"\nmode = \"latest\"\npublish = \"allow\"\n"
     );
-    let narrow = ["socket.send_buffer=\"8 KiB\"", "socket.notsent_lowat=\"4 KiB\""];
+    let narrow = [
+        "socket.send_buffer=\"8 KiB\"",
+        "socket.notsent_lowat=\"4 KiB\"",
+        "limits.commands_rate=0",
+    ];
     Gateway::start_with(&text, clients, &[&narrow, overrides].concat())
 }
 

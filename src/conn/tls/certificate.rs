@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use rustls::pki_types::pem::{Error as PemError, PemObject, SectionKind};
+use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -83,43 +83,60 @@ pub(super) fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Str
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| not_pem(&error))?;
     if found.is_empty() {
-        let instead = match first_label(pem) {
-            Some(kind) => format!("holds {kind:?} instead; is it the wrong file?"),
-            None => "there is no PEM in it; was it DER, convert it with `openssl x509 -inform der`"
-                .to_owned(),
-        };
+        let instead = instead(pem, "openssl x509 -inform der");
         return Err(format!("has no CERTIFICATE section: {instead}"));
     }
     Ok(found)
 }
 
 fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    // PKCS #8 has a label of its own for it, and older forms a header.
+    let marks: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
     match PrivateKeyDer::from_pem_slice(pem) {
         Ok(key) => Ok(key),
-        Err(PemError::NoItemsFound) if contains(pem, b"BEGIN ENCRYPTED PRIVATE KEY") => Err(
+        Err(_) if marks.iter().any(|mark| memchr::memmem::find(pem, mark).is_some()) => Err(
             "is encrypted, and there is nobody to ask for the password; decrypt it with `openssl pkey`"
                 .to_owned(),
         ),
-        Err(PemError::NoItemsFound) => Err(match first_label(pem) {
-            Some(kind) => format!(
-                "has no PRIVATE KEY section: holds {kind:?} instead; is it the wrong file?"
-            ),
-            None => "has no PRIVATE KEY section: there is no PEM in it; was it DER, convert it with `openssl pkey -inform der`".to_owned(),
-        }),
+        Err(PemError::NoItemsFound) => {
+            let instead = instead(pem, "openssl pkey -inform der");
+            Err(format!("has no PRIVATE KEY section: {instead}"))
+        }
         Err(error) => Err(not_pem(&error)),
     }
 }
 
 fn not_pem(error: &PemError) -> String {
-    format!("is not whole PEM: {error}; make the file again")
+    let flaw = match error {
+        PemError::MissingSectionEnd { .. } => "an END line is missing".to_owned(),
+        PemError::IllegalSectionStart { .. } => "a BEGIN line is broken".to_owned(),
+        PemError::Base64Decode(_) => {
+            "what stands between its BEGIN and END lines is not base64".to_owned()
+        }
+        error => error.to_string(),
+    };
+    format!("is not whole PEM: {flaw}; make the file again")
 }
 
-fn contains(text: &[u8], wanted: &[u8]) -> bool {
-    memchr::memmem::find(text, wanted).is_some()
+/// What a file holds that does not have what it should; `convert` makes PEM of DER.
+fn instead(pem: &[u8], convert: &str) -> String {
+    if pem.is_empty() {
+        return "the file is empty; name another, or make it again".to_owned();
+    }
+    match first_label(pem) {
+        Some(label) => format!("holds {label:?} instead; is it the wrong file?"),
+        None => format!("there is no PEM in it; was it DER, convert it with `{convert}`"),
+    }
 }
 
-fn first_label(pem: &[u8]) -> Option<SectionKind> {
-    <(SectionKind, Vec<u8>)>::from_pem_slice(pem).ok().map(|(kind, _)| kind)
+/// The first line that begins a section of PEM, as far as it says which.
+fn first_label(pem: &[u8]) -> Option<String> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    const LABEL_BYTES_MAX: usize = 40;
+    let rest = &pem[memchr::memmem::find(pem, BEGIN)? + BEGIN.len()..];
+    let rest = &rest[..rest.len().min(LABEL_BYTES_MAX)];
+    let label = rest.split(|byte| matches!(byte, b'-' | b'\r' | b'\n')).next()?;
+    Some(String::from_utf8_lossy(label).into_owned())
 }
 
 /// DNS names, and from when to when it is valid.

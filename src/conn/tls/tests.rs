@@ -667,15 +667,20 @@ fn wrong_files_are_told_with_what_would_be_right() {
     let nameless = authority.sign(&[]);
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let encrypted_before = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END EC PRIVATE KEY-----\n";
+    let mislabelled = &one.chain.replace("CERTIFICATE", "CERTIFIKATE");
     let cut = &one.chain[..one.chain.len() / 2];
     for (chain, key, part, told) in [
         (one.chain.as_str(), other.key.as_str(), Part::Key, "is not the key of this certificate"),
-        (&one.key, &one.key, Part::Certificate, "has no CERTIFICATE section: holds PrivateKey"),
-        ("", &one.key, Part::Certificate, "there is no PEM in it"),
-        (cut, &one.key, Part::Certificate, "is not whole PEM"),
-        (&one.chain, &one.chain, Part::Key, "has no PRIVATE KEY section: holds Certificate"),
+        (&one.key, &one.key, Part::Certificate, "CERTIFICATE section: holds \"PRIVATE KEY\""),
+        (mislabelled, &one.key, Part::Certificate, "CERTIFICATE section: holds \"CERTIFIKATE\""),
+        ("", &one.key, Part::Certificate, "the file is empty"),
+        ("0x30", &one.key, Part::Certificate, "there is no PEM in it"),
+        (cut, &one.key, Part::Certificate, "is not whole PEM: an END line is missing"),
+        (&one.chain, &one.chain, Part::Key, "has no PRIVATE KEY section: holds \"CERTIFICATE\""),
         (&one.chain, "\x30\x01", Part::Key, "openssl pkey -inform der"),
         (&one.chain, encrypted, Part::Key, "is encrypted"),
+        (&one.chain, encrypted_before, Part::Key, "is encrypted"),
         (&nameless.chain, &nameless.key, Part::Certificate, "names no host"),
     ] {
         let flaw = Certificate::read(chain.as_bytes(), key.as_bytes(), None).unwrap_err();
