@@ -79,9 +79,7 @@ fn what_others_use_in_the_control_group_counts() {
     let group = match Group::new(limit) {
         Ok(group) => group,
         Err(why) => {
-            {
-                eprintln!("skipped: this machine lets us make no control group: {why}");
-            }
+            eprintln!("skipped: this machine lets us make no control group: {why}");
             return;
         }
     };
