@@ -185,7 +185,7 @@ const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration
 /// Bytes that are written in one turn for deliveries, as many for input that was too much for an earlier
 /// turn, and as many that the flush copies or seals. What is left then waits for the next turn. Whatever
 /// goes out from its own memory does not count.
-const WRITTEN_BYTES_MAX: usize = 4 * 1024 * 1024;
+const WRITTEN_BYTES_MAX: usize = 1024 * 1024;
 
 /// Time between two looks at old history, and topics looked at.
 const SWEEP: (Duration, usize) = (Duration::from_millis(100), 1024);
