@@ -60,6 +60,7 @@ fn f1_declared_lengths_are_refused_on_the_header_alone() {
         echo.read_frame();
     }
     drop(echo);
+    gateway.await_metrics(|metrics| metrics.sum("closed_total") == 1);
     for _ in 0..20 {
         fail(&gateway, &declare(1 << 32), 1009, "too_big");
     }
