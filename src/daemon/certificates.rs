@@ -21,7 +21,7 @@ use crate::conn::tls::offer::Offer;
 use crate::conn::tls::terms::{self, Terms};
 use crate::metrics::{ControlWriter, Reload};
 
-use super::source::{read, unreadable};
+use super::source::{read_regular, unreadable};
 
 /// Time between two looks at files that are changing.
 const SETTLING: Duration = Duration::from_millis(200);
@@ -208,7 +208,8 @@ impl Sources {
         }));
         let mut contents = Vec::with_capacity(paths.len());
         for path in paths {
-            contents.push((path.clone(), read(path).await.map_err(|error| unreadable(&error))));
+            contents
+                .push((path.clone(), read_regular(path).await.map_err(|error| unreadable(&error))));
         }
         contents
     }

@@ -46,16 +46,27 @@ pub(super) fn unreadable(error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => "check the path",
         io::ErrorKind::PermissionDenied => "let the user that Ringway runs as read it",
-        io::ErrorKind::IsADirectory => "name the file itself",
+        io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput => "name the file itself",
         _ => "check the file",
     };
     format!("cannot be read: {error}; {remedy}")
 }
 
+/// Everything in a regular file: of a pipe or a device nobody knows when it ends.
+///
+/// Errors: of the system; `InvalidInput` when it is something else.
+pub(super) async fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        return read(path).await;
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe, a socket or a device"))
+}
+
 /// Everything in a file.
 ///
 /// Errors: of the system.
-pub(super) async fn read(path: &Path) -> io::Result<Vec<u8>> {
+async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path).await?;
     let mut bytes = Vec::new();
     loop {

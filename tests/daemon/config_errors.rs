@@ -204,3 +204,18 @@ fn readiness_fails_as_soon_as_it_drains() {
     let (status, log) = gateway.end();
     assert_eq!(status.code(), Some(0), "{log}");
 }
+
+#[test]
+fn certificates_that_are_pipes_are_not_waited_for() {
+    let (folder, path) = file("");
+    let pipe = folder.path().join("pipe.pem");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+    let text =
+        format!("[[listener]]\ntls = true\n[[certificate]]\nchain = {pipe:?}\nkey = {pipe:?}\n");
+    std::fs::write(&path, text).expect("there is room");
+    let (code, _, told) = run(ringway().args(["check", "--config", &path]));
+    assert_eq!(code, 78, "{told}");
+    assert!(told.contains("pipe.pem") && told.contains("it is a pipe"), "{told}");
+    assert!(told.contains("name the file itself"), "{told}");
+}
