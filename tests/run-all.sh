@@ -74,7 +74,7 @@ for script in tests/run-*.sh; do
   [ "$name" = run-all ] || step "${name#run-}" "$script"
 done
 step autobahn .ci/autobahn "$RINGWAY"
-step fuzz tests/fuzz.sh "${FUZZ_SECONDS:-10}"
+step fuzz tests/fuzz.sh "${FUZZ_SECONDS:-5}"
 if [ -n "$full" ]; then
   step mutants tests/mutants.sh
   step release cargo build --release --workspace --bins
