@@ -9,8 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use ringway::dialect::centrifuge::command::{self, Line, Method};
 use ringway::dialect::centrifuge::scan;
 use ringway::dialect::scratch::Scratch;
-use ringway::dialect::variant::{self, Variant};
+use ringway::dialect::variant::{self, Compression, Language, Variant};
 use ringway::topic::publication::Publication;
+use ringway::ws::deflate::Codec;
 
 fuzz_target!(|line: &[u8]| {
     // The scanner must bear bytes that are not JSON.
@@ -30,7 +31,11 @@ fuzz_target!(|line: &[u8]| {
     assert_eq!(json["publish"]["data"], data);
 
     let publication = Publication { topic, offset: Some(1), payload, publisher: None, tags: None };
-    let frame = variant::encode(Variant::Centrifuge, &publication, &mut scratch);
+    let plain = Variant { language: Language::Centrifuge, class: None }.form();
+    let (mut codec, allowed) = (Codec::new(None, 0), Compression::Allowed);
+    let wanted = |form| form == plain;
+    let forms = variant::encode_all(&publication, wanted, allowed, &mut codec, &mut scratch);
+    let frame = forms[usize::from(plain)].as_ref().expect("what is wanted is there");
     let header = match frame[1] {
         126 => 4,
         127 => 10,
