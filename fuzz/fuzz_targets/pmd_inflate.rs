@@ -58,7 +58,8 @@ fn inflate(
 
 /// What another DEFLATE makes of a message; messages with final blocks it is not asked about.
 fn reference(payload: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
-    let input = [payload, &[0, 0, 0xFF, 0xFF]].concat();
+    // What ours reads behind a payload, too: a block that is open there eats of it.
+    let input = [payload, &[0, 0, 0xFF, 0xFF, 3, 0]].concat();
     let mut engine = Decompress::new(false);
     let mut out = Vec::with_capacity(bytes_max + REFERENCE_MAX);
     loop {
@@ -66,6 +67,7 @@ fn reference(payload: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
         let used = usize::try_from(before.0).expect("it is short");
         let status = engine.decompress_vec(&input[used..], &mut out, FlushDecompress::Sync);
         match status {
+            Ok(Status::StreamEnd) if engine.total_in() == input.len() as u64 => return Some(out),
             Ok(Status::StreamEnd) => return ours(payload, bytes_max),
             Err(_) if payload.is_empty() => return Some(out),
             Err(_) => return None,
