@@ -13,7 +13,7 @@ use super::slots::{Reading, Slot};
 use super::{Desk, Shard, WRITTEN_BYTES_MAX};
 
 /// Runs `run` on a slot's connection; a panic ends that connection only.
-fn guarded(
+pub(super) fn guarded(
     desk: &mut Desk,
     slot: &mut Slot,
     run: impl FnOnce(&mut Connection, &mut conn::Context<'_>),
@@ -72,7 +72,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Does what a connection has asked for in a call, which wrote to the arena from `start` on.
-    fn settle(&mut self, index: u32, start: usize) {
+    pub(super) fn settle(&mut self, index: u32, start: usize) {
         let end = self.desk.arena.len();
         let tally = std::mem::take(&mut self.desk.tally);
         if end > start {

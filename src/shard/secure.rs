@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::rate::Rate;
+use crate::conn::Context;
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::guest::Lack;
 use crate::conn::tls::failure::Failure;
@@ -18,7 +19,7 @@ use crate::metrics::catalogue::{Counter, Gauge, TimeHistogram};
 use crate::ring::{Lease, Ring, Token};
 
 use super::slots::Slot;
-use super::{Shard, to_u64};
+use super::{Shard, call, to_u64};
 
 /// Plain bytes that room is kept for between turns.
 const PLAIN_BYTES_KEPT: usize = 64 * 1024;
@@ -66,17 +67,24 @@ impl<R: Ring> Shard<R> {
 
     /// Gives received records to a connection with TLS; the lease is back afterwards.
     pub(super) fn receive_records(&mut self, token: Token, lease: Lease) {
+        let start = self.desk.arena.len();
         let Some(slot) = self.slots.get_mut(token) else { return self.ring.release(lease) };
         let is_held = slot.extras.is_held();
-        let mut plain = std::mem::take(&mut self.desk.plain);
+        let is_introduced = slot.extras.guest_mut().is_some_and(|guest| guest.is_awaited());
         let mut input = self.ring.bytes(&lease);
-        if slot.extras.guest_mut().is_some_and(|guest| guest.is_awaited()) {
+        if is_introduced {
             // What a load balancer says comes before TLS.
-            let mut cx = self.desk.context(slot.extras.guest_mut(), false);
-            let used = slot.conn.read_proxy_header(input, &mut cx);
+            let mut used = input.len();
+            let read = |conn: &mut Connection, cx: &mut Context<'_>| {
+                used = conn.read_proxy_header(input, cx);
+            };
+            if !call::guarded(&mut self.desk, slot, read) {
+                self.numbers.count(Counter::Panics, 1);
+            }
             input = &mut input[used..];
         }
         let Some(tls) = slot.extras.tls_mut() else { return self.ring.release(lease) };
+        let mut plain = std::mem::take(&mut self.desk.plain);
         let was_handshaking = tls.is_handshaking();
         let must_wait = was_handshaking && (is_held || self.tls_steps == 0);
         let heard = if input.is_empty() {
@@ -93,9 +101,12 @@ impl<R: Ring> Shard<R> {
             Some(Heard { failure, ..Heard::default() })
         } else {
             self.tls_steps -= usize::from(was_handshaking);
-            guarded(|| tls.receive(input, &mut plain))
+            caught(|| tls.receive(input, &mut plain))
         };
         self.ring.release(lease);
+        if is_introduced {
+            self.settle(token.slot, start);
+        }
         self.notice_lack(token.slot);
         self.heard(token, was_handshaking, heard, plain);
         self.review(token.slot);
@@ -113,7 +124,7 @@ impl<R: Ring> Shard<R> {
             let Some(tls) = tls else { continue };
             self.tls_steps -= 1;
             let mut plain = std::mem::take(&mut self.desk.plain);
-            let heard = guarded(|| tls.resume(&mut plain));
+            let heard = caught(|| tls.resume(&mut plain));
             self.heard(token, true, heard, plain);
             self.weigh(token.slot);
         }
@@ -264,6 +275,6 @@ impl Slot {
 }
 
 /// Runs `run` on hostile bytes; `None`: it has panicked, and its session is not to be used again.
-fn guarded(run: impl FnOnce() -> Heard) -> Option<Heard> {
+fn caught(run: impl FnOnce() -> Heard) -> Option<Heard> {
     catch_unwind(AssertUnwindSafe(run)).ok()
 }

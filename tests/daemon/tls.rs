@@ -271,3 +271,30 @@ fn operators_are_served_with_tls_under_the_same_rules() {
     let status = wait_for_end(&mut child, PATIENCE).expect("it ends");
     assert_eq!(status.code(), Some(0));
 }
+
+/// What a load balancer says comes before TLS, in one piece with it or bit by bit.
+#[test]
+fn the_header_of_a_load_balancer_comes_before_tls() {
+    let settings = "proxy_protocol = \"required\"\ntrusted_proxies = [\"127.0.0.1\"]";
+    let secure = Secure::start(settings, &[]);
+    let header = b"PROXY TCP4 192.0.2.7 198.51.100.1 5000 443\r\n";
+    for pieces in [header.chunks(header.len()), header.chunks(1)] {
+        let mut client = secure.gateway.connect();
+        pieces.for_each(|piece| client.send_raw(piece));
+        let client = client.begin_tls(Arc::clone(&secure.client), NAME);
+        let mut client = client.expect("the handshake succeeds");
+        client.upgrade("/echo");
+        client.send_close(1000);
+        client.expect_close(1000);
+    }
+    let told = secure.gateway.await_close("client_close");
+    assert_eq!(told["address"], "192.0.2.7", "{told}");
+
+    // Nobody else does anything that could bring the count about.
+    let mut rude = secure.gateway.connect();
+    rude.send_raw(b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(rude.next(), Next::Reset);
+    let refused = secure.gateway.metrics().family("connections_refused_total");
+    assert_eq!(refused, family([("proxy_header", 1)]));
+    secure.gateway.finish();
+}
