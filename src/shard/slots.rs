@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Place>() <= 256, "{}", size_of::<Place>());
+        assert!(size_of::<Place>() <= 240, "{}", size_of::<Place>());
     }
 
     #[test]
