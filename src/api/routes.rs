@@ -6,8 +6,8 @@ use std::rc::Rc;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
-    HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap,
+    HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Request, Response, StatusCode};
 use tokio::time::{Instant, timeout};
@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::method::Method;
 use super::state::{Readiness, State};
 use super::{access, calls, closes, page, reply};
-use crate::metrics::HttpStatusLabel;
+use crate::metrics::{HttpStatusLabel, open_metrics};
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
@@ -27,6 +27,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Paths at which there is something to look at.
 const VIEWS: [&str; 8] = [
@@ -52,7 +53,7 @@ pub(super) async fn answer(state: &Rc<State>, request: Request<Incoming>) -> Res
     let response = match name {
         Some(name) => api(state, Method::of(name), request).await,
         None if path == "/debug/closes" && is_read(&method) => closes(state, &request).await,
-        None => view(state, &method, &path),
+        None => view(state, &method, &path, request.headers()),
     };
     let (status, took) = (response.status().as_u16(), began.elapsed());
     debug!(%method, path, status, ?took, "operator request");
@@ -148,7 +149,12 @@ fn refuse(failure: Failure) -> Response<Full<Bytes>> {
 }
 
 /// What is there to look at.
-fn view(state: &State, method: &hyper::Method, path: &str) -> Response<Full<Bytes>> {
+fn view(
+    state: &State,
+    method: &hyper::Method,
+    path: &str,
+    headers: &HeaderMap,
+) -> Response<Full<Bytes>> {
     if !VIEWS.contains(&path) {
         let mut text = format!("There is nothing at {path}. There are:\n");
         for (path, what) in page::PLACES {
@@ -163,7 +169,7 @@ fn view(state: &State, method: &hyper::Method, path: &str) -> Response<Full<Byte
         return response;
     }
     match path {
-        "/metrics" => respond(200, METRICS, (state.parts.exporter)()),
+        "/metrics" => metrics((state.parts.exporter)(), headers),
         "/livez" => live(state),
         "/readyz" => ready(state),
         "/closes" => page(closes::PAGE, "script-src 'self'; style-src 'self'; connect-src 'self'"),
@@ -174,6 +180,15 @@ fn view(state: &State, method: &hyper::Method, path: &str) -> Response<Full<Byte
             page(text, "style-src 'unsafe-inline'")
         }
     }
+}
+
+/// The metrics in the format that the scraper prefers; Prometheus asks for OpenMetrics.
+fn metrics(text: String, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    let mut wanted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if wanted.any(|list| list.contains(open_metrics::MEDIA_TYPE)) {
+        return respond(200, OPEN_METRICS, open_metrics::convert(&text));
+    }
+    respond(200, METRICS, text)
 }
 
 /// A page that may do what `policy` says, and nothing else.

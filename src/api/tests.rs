@@ -515,6 +515,11 @@ fn health_and_numbers_can_be_read() {
         let metrics = gateway.read("/metrics").await;
         assert!(metrics.contains("content-type: text/plain; version=0.0.4"));
         assert!(metrics.ends_with("ringway_build_info{version=\"1\"} 1\n"));
+        let head = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                    Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.3";
+        let metrics = gateway.exchange(head, b"").await;
+        assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0"));
+        assert!(metrics.ends_with("ringway_build_info{version=\"1\"} 1\n# EOF\n"));
         assert!(gateway.read("/").await.contains("<td>Connections</td><td>12</td>"));
         let lost = gateway.read("/nowhere").await;
         assert!(status(&lost) == 404 && lost.contains("/metrics"));

@@ -16,6 +16,7 @@ mod histogram;
 pub mod http_status;
 pub mod label;
 pub mod ledger;
+pub mod open_metrics;
 mod process;
 mod shard;
 
