@@ -12,13 +12,15 @@ use ringway::dialect::cause::{Cause, DrainNotice, Protocol, farewell};
 use ringway::mail::close::{Event, Kind as CloseKind};
 use ringway::metrics::catalogue::{self, ALL};
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/closes.md",
+    "docs/operations.md",
+    "docs/runbooks.md",
     "fuzz/README.md",
 ];
 
