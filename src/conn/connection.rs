@@ -100,6 +100,11 @@ impl Connection {
         }
     }
 
+    /// Whether messages may come compressed.
+    pub fn inflates(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.inflates())
+    }
+
     /// By which listener it came.
     pub fn listener(&self) -> u16 {
         self.listener
@@ -186,9 +191,11 @@ impl Connection {
         self.carry.capacity() + phase
     }
 
-    /// The client's own bytes have arrived.
+    /// The client's own bytes have arrived. Behind messages that wait for a later turn they wait, too.
     fn receive_own(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
-        if self.carry.is_empty() {
+        if self.is_ready() {
+            self.carry.extend_from_slice(input);
+        } else if self.carry.is_empty() {
             let used = self.consume(input, cx);
             if used < input.len() && !matches!(self.phase, Phase::Over(..)) {
                 self.carry = input[used..].to_vec();

@@ -79,13 +79,19 @@ impl Open {
         }
     }
 
+    /// Whether messages may come compressed.
+    pub(super) fn inflates(&self) -> bool {
+        self.peer.is_some()
+    }
+
     pub(super) fn keeps_context(&self) -> bool {
         self.peer.as_ref().is_some_and(|peer| peer.context.is_some())
     }
 
     /// Reads frames from the front of `input`; returns how many bytes were used up.
     ///
-    /// Stops early when `pending`, the number of open questions, is at its limit.
+    /// Stops early when `pending`, the number of open questions, is at its limit, or when compressed
+    /// messages are to wait.
     pub(super) fn read(
         &mut self,
         input: &mut [u8],
@@ -98,7 +104,10 @@ impl Open {
         let inflated_before = cx.codec.numbers().inflated_to;
         for _ in 0..TURN_MESSAGES_MAX {
             let inflated = cx.codec.numbers().inflated_to - inflated_before;
-            if *pending >= TICKETS_MAX || inflated >= TURN_INFLATED_MAX {
+            if *pending >= TICKETS_MAX
+                || inflated >= TURN_INFLATED_MAX
+                || self.inflates() && cx.codec.is_spent()
+            {
                 break;
             }
             let consumed;

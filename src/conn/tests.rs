@@ -289,10 +289,41 @@ fn one_turn_handles_a_bounded_number_of_messages_and_the_next_goes_on() {
     client.send(&masked(0x81, b"x").repeat(100));
     assert_eq!(client.take(), b"\x81\x01x".repeat(64));
     assert!(client.conn.is_ready());
+    // What comes meanwhile waits behind the rest.
+    client.send(&masked(0x81, b"y"));
+    assert_eq!(client.take(), b"");
     client.call(Connection::resume);
-    assert_eq!(client.take(), b"\x81\x01x".repeat(36));
+    assert_eq!(client.take(), [b"\x81\x01x".repeat(36), b"\x81\x01y".to_vec()].concat());
     assert!(!client.conn.is_ready());
     assert_eq!((client.tally.messages, client.tally.message_bytes_max), (100, 1));
+}
+
+#[test]
+fn compressed_messages_wait_when_enough_was_inflated_and_others_do_not() {
+    let deflate =
+        crate::ws::deflate::Settings { level: 1, bytes_min: 100, client_window_bits: None };
+    let mut client = Client::with(Settings { deflate: Some(deflate), ..settings() }, Room::Free);
+    let offer = "x\r\nSec-WebSocket-Extensions: permessage-deflate\r\nUpg";
+    client.send(UPGRADE.replace("x\r\nUpg", offer).as_bytes());
+    client.take();
+    assert!(client.conn.inflates());
+    // RFC 7692 section 7.2.3.1.
+    let hello = masked(0xC1, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+    let echo = b"\x81\x05Hello";
+    client.codec.begin_turn(6);
+    client.send(&hello.repeat(3));
+    assert_eq!(client.take(), echo.repeat(2));
+    client.send(&hello);
+    assert!(client.take().is_empty() && client.conn.is_ready());
+    client.codec.begin_turn(6);
+    client.call(Connection::resume);
+    assert_eq!(client.take(), echo.repeat(2));
+    assert!(!client.conn.is_ready());
+
+    let mut plain = Client::open();
+    plain.codec.begin_turn(0);
+    plain.send(&masked(0x81, b"hi"));
+    assert_eq!(plain.take(), b"\x81\x02hi");
 }
 
 #[test]

@@ -195,20 +195,23 @@ impl<R: Ring> Shard<R> {
     /// Goes on with connections whose bytes were too many for one turn.
     pub(super) fn resume_ready(&mut self) {
         let arena_max = self.desk.arena.len() + WRITTEN_BYTES_MAX;
-        let mut ready = std::mem::take(&mut self.ready).into_iter();
-        while self.desk.arena.len() < arena_max
-            && let Some(index) = ready.next()
-        {
-            if let Some(slot) = self.slots.at_mut(index) {
-                slot.flags.ready = false;
-                if slot.conn.is_ready() {
-                    self.call(index, Connection::resume);
-                }
+        let ready = std::mem::take(&mut self.ready);
+        let mut waiting = Vec::new();
+        for index in ready {
+            let Some(slot) = self.slots.at_mut(index) else { continue };
+            let must_wait = self.desk.codec.is_spent() && slot.conn.inflates();
+            if must_wait || self.desk.arena.len() >= arena_max {
+                waiting.push(index);
+                continue;
+            }
+            slot.flags.ready = false;
+            if slot.conn.is_ready() {
+                self.call(index, Connection::resume);
             }
         }
         // The others come first in the next turn.
-        let later = std::mem::take(&mut self.ready);
-        self.ready = ready.chain(later).collect();
+        waiting.append(&mut self.ready);
+        self.ready = waiting;
         self.hand_over_answers();
     }
 }

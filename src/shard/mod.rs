@@ -187,6 +187,10 @@ const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration
 /// goes out from its own memory does not count.
 const WRITTEN_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes to which the messages of all connections are inflated in one turn, or one message more. Then
+/// those who compress wait, in the order in which they came.
+const INFLATED_BYTES_MAX: usize = 1024 * 1024;
+
 /// Time between two looks at old history, and topics looked at.
 const SWEEP: (Duration, usize) = (Duration::from_millis(100), 1024);
 
@@ -271,6 +275,8 @@ impl<R: Ring> Shard<R> {
         self.first_lane = (self.first_lane + 1) % self.post.nodes();
 
         self.settle_flush();
+        self.desk.codec.begin_turn(INFLATED_BYTES_MAX);
+        self.resume_ready();
         self.resume_handshakes();
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
@@ -279,7 +285,6 @@ impl<R: Ring> Shard<R> {
         self.completions = completions;
         self.admit_newcomers();
         self.feed_starved();
-        self.resume_ready();
         self.handle_timeouts();
         self.handle_requests();
         self.handle_deliveries();

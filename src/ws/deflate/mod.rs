@@ -121,6 +121,8 @@ pub struct Codec {
     compressor: Compressor,
     contexts: Contexts,
     is_resting: bool,
+    /// Bytes that may still be inflated before others have their turn.
+    allowance: usize,
     numbers: Numbers,
 }
 
@@ -134,6 +136,7 @@ impl Codec {
             compressor: Compressor::new(settings.map_or(1, |settings| settings.level)),
             contexts: Contexts::new(contexts_max),
             is_resting: false,
+            allowance: usize::MAX,
             numbers: Numbers::default(),
         }
     }
@@ -148,6 +151,16 @@ impl Codec {
     /// Compresses and agrees again.
     pub fn resume(&mut self) {
         self.is_resting = false;
+    }
+
+    /// From now on messages may be inflated to `inflated_bytes_max` in all until [`Self::is_spent`].
+    pub fn begin_turn(&mut self, inflated_bytes_max: usize) {
+        self.allowance = inflated_bytes_max;
+    }
+
+    /// Whether compressed messages are to wait for the next turn.
+    pub const fn is_spent(&self) -> bool {
+        self.allowance == 0
     }
 
     /// The first acceptable one of the offers in `values`, those of all `Sec-WebSocket-Extensions`,
@@ -182,7 +195,11 @@ impl Codec {
     ) -> Result<Inflated, ProtocolError> {
         let context = peer.and_then(|peer| peer.context.as_mut());
         let before = context.as_ref().map_or(&[][..], |context| context.bytes());
-        let inflated = self.inflater.inflate(kind, payload, before, message_bytes_max)?;
+        let inflated = self.inflater.inflate(kind, payload, before, message_bytes_max);
+        // What fails may have been inflated to the limit, too.
+        let cost = inflated.as_ref().map_or(message_bytes_max, |inflated| inflated.bytes().len());
+        self.allowance = self.allowance.saturating_sub(cost);
+        let inflated = inflated?;
         if let Some(context) = context {
             context.push(inflated.bytes());
         }
