@@ -138,7 +138,9 @@ impl Tls {
 
     /// Memory that this takes, with an estimate of what rustls allocates for itself.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + RUSTLS_BYTES + self.buffer_bytes() + self.opened_bytes()
+        let client = self.client.as_ref().map_or(0, |client| client.heap_bytes());
+        let own = size_of::<Self>() + client;
+        own + RUSTLS_BYTES + self.buffer_bytes() + self.opened_bytes()
     }
 
     /// Memory of the records that wait to be read or sent.
@@ -260,8 +262,8 @@ impl Tls {
     }
 
     fn established(&mut self, since: Instant) -> Established {
-        let own = self.session.peer_certificates().and_then(<[_]>::first);
-        self.client = own.map(|certificate| Box::new(Client::of(certificate)));
+        let chain = self.session.peer_certificates().filter(|chain| !chain.is_empty());
+        self.client = chain.map(|chain| Box::new(Client::of(chain)));
         Established {
             version: match self.session.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => Version::Tls13,

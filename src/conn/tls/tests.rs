@@ -594,6 +594,10 @@ fn clients_show_certificates_as_they_are_asked() {
             if let Some(client) = client {
                 assert_eq!(client.names[..], [Box::from("client.test")]);
                 assert_ne!(client.fingerprint, [0; 32]);
+                // What it has shown is kept, and weighed.
+                let shown: usize = known.der().0.iter().map(|one| one.len()).sum();
+                let stranger = Pair::usual(version).established();
+                assert!(pair.server.heap_bytes() > stranger.server.heap_bytes() + shown);
             }
         }
     }
