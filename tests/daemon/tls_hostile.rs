@@ -1,6 +1,6 @@
 //! Strangers who begin TLS to no good end: what they get, and what they may cost.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,16 @@ use crate::tls::{NAME, Secure};
 
 /// The beginning of a hello that announces 512 bytes, in a record of as many.
 const HELLO: [u8; 9] = [22, 3, 1, 2, 4, 1, 0, 2, 0];
+
+/// A client's whole hello, as one record.
+fn hello(secure: &Secure) -> Vec<u8> {
+    let name = NAME.try_into().expect("it is a DNS name");
+    let config = secure.authority.client(ONLY_TLS13, None);
+    let mut tls = rustls::ClientConnection::new(config, name).expect("the configuration is good");
+    let mut bytes = Vec::new();
+    tls.write_tls(&mut bytes).expect("there is room");
+    bytes
+}
 
 fn canary(secure: &Secure) -> Canary {
     Canary::start(secure.open("/echo"))
@@ -73,16 +83,13 @@ fn half_handshakes_are_cheap_and_limited() {
     let canary = canary(&secure);
     let before = secure.gateway.usage().watch();
     // Its half of a handshake: a hello, and no more.
-    let config = secure.authority.client(ONLY_TLS13, None);
+    let hello = hello(&secure);
     let half: Vec<TcpStream> = (0..count)
         .map(|_| {
-            let name = NAME.try_into().expect("it is a DNS name");
-            let mut tls = rustls::ClientConnection::new(Arc::clone(&config), name)
-                .expect("the configuration is good");
             let mut stream =
                 TcpStream::connect(secure.gateway.clients()).expect("the gateway accepts");
             // It may be reset by now.
-            let _ = tls.write_tls(&mut stream);
+            let _ = stream.write_all(&hello);
             stream
         })
         .collect();
@@ -115,11 +122,14 @@ fn broken_handshakes_are_ended_at_once() {
     let endless = [record(&[1, 0, 255, 255]), record(&[0; 16_000]).repeat(5)].concat();
     let empty = record(&[]).repeat(100);
     let goodbyes = [21, 3, 1, 0, 2, 1, 0].repeat(10);
-    let cases: [(&str, &[u8], &str); 6] = [
+    let hello = hello(&secure);
+    let interrupted = [record(&hello[5..50]), goodbyes.clone()].concat();
+    let cases: [(&str, &[u8], &str); 7] = [
         ("a handshake message of 65,535 bytes", &endless, "too_large"),
         ("a record of 65,535 bytes", &[22, 3, 1, 255, 255, 1], "malformed"),
         ("empty records", &empty, "malformed"),
         ("goodbyes for a hello", &goodbyes, "misbehaved"),
+        ("goodbyes inside a hello", &interrupted, "misbehaved"),
         ("application data for a hello", &[23, 3, 3, 0, 1, 0], "misbehaved"),
         ("a change of ciphers for a hello", &[20, 3, 3, 0, 1, 1], "misbehaved"),
     ];
@@ -136,8 +146,34 @@ fn broken_handshakes_are_ended_at_once() {
         assert_eq!(now.since(&metrics, family_of), family([(reason, 1)]), "{what}");
         metrics = now;
     }
+    // Whoever goes after the hello has been answered by then.
+    let start = now();
+    let mut client = secure.gateway.connect();
+    client.send(&[&hello[..], &goodbyes].concat());
+    assert_eq!(client.read_all()[0], 22);
+    assert!(now() - start < ms(1500), "goodbyes behind a hello");
+    let metrics = secure.gateway.await_metrics(|m| m.sum("tls_handshake_failed_total") == 8);
+    assert_eq!(metrics.sum("tls_handshaking"), 0);
     let used = Duration::from_nanos(before.cpu_ns_since());
     assert!(used < Duration::from_secs(1), "{used:?}");
+    canary.finish();
+    secure.gateway.finish();
+}
+
+/// A9: a hello may come in as many records as it has bytes.
+#[test]
+fn a_hello_in_records_of_one_byte_is_answered() {
+    let secure = Secure::start("", &[]);
+    let canary = canary(&secure);
+    let hello = hello(&secure);
+    let cut: Vec<u8> = hello[5..].iter().flat_map(|byte| [22, 3, 1, 0, 1, *byte]).collect();
+    let mut client = secure.gateway.connect();
+    client.send(&cut);
+    let mut answer = [0; 6];
+    client.writer().read_exact(&mut answer).expect("it is answered");
+    // A handshake record, and in it a hello (RFC 8446 section 4.1.3).
+    assert_eq!((answer[0], answer[5]), (22, 2), "{answer:?}");
+    drop(client);
     canary.finish();
     secure.gateway.finish();
 }
