@@ -359,6 +359,14 @@ impl Client {
                 self.pings.push_back(payload.clone());
                 self.send(PING, &payload, cx);
             }
+            18..=19 if matches!(self.talk, Talk::Raw(_) | Talk::Echo(_)) => {
+                note!("client {} says much and goes", self.uid);
+                // More than one turn takes.
+                for _ in 0..cx.dice.usize(2..100) {
+                    self.talk(cx);
+                }
+                self.fin();
+            }
             15 => {
                 // A message that is begun and not finished.
                 self.out.extend(codec::frame(TEXT, [1, 2, 3, 4], b"{"));
