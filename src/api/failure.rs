@@ -20,6 +20,10 @@ pub(super) enum Failure {
     NotPost,
     /// There is no such method.
     UnknownMethod,
+    /// There is no such order.
+    UnknownOrder,
+    /// The gateway is ending and takes no more orders.
+    Ending,
     /// The body did not come in time.
     BodyLate,
     /// The body ended before it was complete.
@@ -77,6 +81,10 @@ impl Failure {
                 "method not found: there are publish, broadcast, info, channels, history and \
                  disconnect",
             ),
+            Self::UnknownOrder => fixed(404, 104, "order not found: there is drain"),
+            Self::Ending => {
+                fixed(503, 100, "internal error: the gateway is ending and takes no orders")
+            }
             Self::BodyLate => fixed(408, 107, "bad request: the body did not come in time"),
             Self::BodyBroken => fixed(400, 107, "bad request: the body ended early"),
             Self::BodyTooLarge(max) => limit(413, "the body", max, "bytes; send less at a time"),

@@ -3,6 +3,8 @@
 //! All of it runs on the control thread. [`hub`] is that thread's end of the lanes to the shards,
 //! [`state`] is what the handlers share, and [`server`] answers connections.
 //!
+//! Orders to the gateway as a whole are in [`orders`].
+//!
 //! The server API takes and gives Centrifugo's shapes. What differs from Centrifugo:
 //! - A request that is refused as a whole has an HTTP status that says so; errors of a topic come
 //!   with 200, as Centrifugo's clients expect.
@@ -22,9 +24,10 @@ pub mod hub;
 pub mod method;
 #[cfg(any(test, fuzzing))]
 pub mod oracle;
+pub mod orders;
 mod page;
 mod publish;
-mod pulse;
+pub mod pulse;
 mod reply;
 mod routes;
 pub mod server;

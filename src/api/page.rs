@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::state::{Figures, NodeInfo};
 
 /// What is there, and what for.
-pub(super) const PLACES: [(&str, &str); 7] = [
+pub(super) const PLACES: [(&str, &str); 8] = [
     ("/", "this gateway's key numbers"),
     ("/metrics", "all numbers, for Prometheus"),
     ("/closes", "why connections have ended, for people"),
@@ -16,6 +16,7 @@ pub(super) const PLACES: [(&str, &str); 7] = [
         "/api/{method}",
         "the server API: POST to publish, broadcast, info, channels, history, disconnect",
     ),
+    ("/control/{order}", "orders to the gateway: POST to drain"),
 ];
 
 const STYLE: &str = "\

@@ -6,31 +6,57 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::state::{Readiness, State};
+use super::hub::Hub;
 use crate::mail::message::Reply;
 
-/// When each shard last showed that it turns.
-pub(super) struct Pulse(Vec<Cell<Instant>>);
+/// When each shard last showed that it turns; `None`: it has ended as it was told to.
+pub struct Pulse(Vec<Cell<Option<Instant>>>);
 
 impl Pulse {
     /// All `shards` shards turn at `now`.
-    pub(super) fn new(shards: usize, now: Instant) -> Self {
-        Self(vec![Cell::new(now); shards])
+    pub fn new(shards: usize, now: Instant) -> Self {
+        Self(vec![Cell::new(Some(now)); shards])
     }
 
     /// The first shard that has been silent for longer than `silence_max`, and for how long.
-    pub(super) fn silent(&self, silence_max: Duration, now: Instant) -> Option<(usize, Duration)> {
-        let silences = self.0.iter().map(|heard| now.saturating_duration_since(heard.get()));
-        silences.enumerate().find(|(_, silence)| *silence > silence_max)
+    pub fn silent(&self, silence_max: Duration, now: Instant) -> Option<(usize, Duration)> {
+        let heard =
+            self.0.iter().enumerate().filter_map(|(shard, heard)| Some((shard, heard.get()?)));
+        let silences = heard.map(|(shard, heard)| (shard, now.saturating_duration_since(heard)));
+        silences.into_iter().find(|(_, silence)| *silence > silence_max)
+    }
+
+    /// Shard `shard` has ended: its silence means nothing any more.
+    pub fn end(&self, shard: usize) {
+        self.0[shard].set(None);
     }
 }
 
-/// Asks shard `shard`, again and again, whether it turns; until the gateway drains, when shards end.
-pub(super) async fn keep(state: Rc<State>, shard: usize) {
-    while state.parts.readiness.get() != Readiness::Draining {
-        if let Ok(Reply::Pong) = state.parts.hub.ping(shard).await {
-            state.pulse.0[shard].set(Instant::now());
+/// Asks shard `shard` every so often whether it turns, until it has ended.
+pub async fn keep(pulse: Rc<Pulse>, hub: Rc<Hub>, shard: usize, every: Duration) {
+    while pulse.0[shard].get().is_some() {
+        let answer = hub.ping(shard).await;
+        // It may have ended meanwhile.
+        if let (Ok(Reply::Pong), Some(_)) = (answer, pulse.0[shard].get()) {
+            pulse.0[shard].set(Some(Instant::now()));
         }
-        sleep(state.parts.limits.pulse_every).await;
+        sleep(every).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_of_shards_that_live() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let pulse = Pulse::new(2, began);
+        assert_eq!(pulse.silent(2 * second, began + 2 * second), None);
+        assert_eq!(pulse.silent(2 * second, began + 3 * second), Some((0, 3 * second)));
+        pulse.end(0);
+        pulse.0[1].set(Some(began + 2 * second));
+        assert_eq!(pulse.silent(2 * second, began + 3 * second), None);
+        assert_eq!(pulse.silent(2 * second, began + 5 * second), Some((1, 3 * second)));
     }
 }

@@ -17,7 +17,7 @@ use super::closes::Wrong;
 use super::failure::Failure;
 use super::method::Method;
 use super::state::{Readiness, State};
-use super::{access, calls, closes, page, reply};
+use super::{access, calls, closes, orders, page, reply};
 use crate::metrics::{HttpStatusLabel, open_metrics};
 
 const JSON: &str = "application/json";
@@ -52,6 +52,7 @@ pub(super) async fn answer(state: &Rc<State>, request: Request<Incoming>) -> Res
     let name = if path == "/api" { Some("") } else { path.strip_prefix("/api/") };
     let response = match name {
         Some(name) => api(state, Method::of(name), request).await,
+        None if path.starts_with("/control/") => control(state, &request).await,
         None if path == "/debug/closes" && is_read(&method) => closes(state, &request).await,
         None => view(state, &method, &path, request.headers()),
     };
@@ -72,6 +73,20 @@ async fn api(
     let status = HttpStatusLabel::of(response.status().as_u16());
     state.parts.numbers.api_request(method, status);
     response
+}
+
+async fn control(state: &Rc<State>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.method() != hyper::Method::POST {
+        return refuse(Failure::NotPost);
+    }
+    if let Err(failure) = access::check(&state.parts.access, request.headers()) {
+        return refuse(failure);
+    }
+    let name = request.uri().path().trim_start_matches("/control/");
+    match orders::carry_out(state, name).await {
+        Ok(json) => respond(200, JSON, json),
+        Err(failure) => refuse(failure),
+    }
 }
 
 async fn closes(state: &Rc<State>, request: &Request<Incoming>) -> Response<Full<Bytes>> {

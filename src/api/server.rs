@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
 use super::state::State;
-use super::{closes, pulse, routes};
+use super::{closes, routes};
 
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;
@@ -31,16 +31,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
     Content-Length: 31\r\n\r\ntoo many operator connections.\n";
 
-/// Answers operators who connect to `listener`, and watches whether the shards turn, until it is
-/// dropped, which ends all its connections.
+/// Answers operators who connect to `listener` until it is dropped, which ends all its connections.
 ///
 /// Runs on the control thread, inside a `LocalSet`.
 pub async fn serve(listener: TcpListener, state: Rc<State>) -> Infallible {
-    let mut pulses = JoinSet::new();
-    for shard in 0..state.parts.hub.shards() {
-        pulses.spawn_local(pulse::keep(Rc::clone(&state), shard));
-    }
-    pulses.spawn_local(closes::keep(Rc::clone(&state)));
+    let mut snapshots = JoinSet::new();
+    snapshots.spawn_local(closes::keep(Rc::clone(&state)));
     let mut connections = JoinSet::new();
     loop {
         let accepted = listener.accept().await;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::closes::{Ends, Snapshots, Words};
 use super::hub::Hub;
 use super::method::Method;
+use super::orders::Orders;
 use super::pulse::Pulse;
 use super::server::Secure;
 use super::window::Window;
@@ -82,8 +83,6 @@ pub struct Limits {
     pub keys_max: usize,
     /// How long an idempotency key is remembered.
     pub keys_age: Duration,
-    /// Time between two questions to a shard whether it turns.
-    pub pulse_every: Duration,
     /// How long a shard may be silent before `/livez` fails.
     pub silence_max: Duration,
 }
@@ -102,7 +101,6 @@ impl Default for Limits {
             history_max: 1000,
             keys_max: 16_384,
             keys_age: Duration::from_secs(300),
-            pulse_every: Duration::from_secs(2),
             silence_max: Duration::from_secs(10),
         }
     }
@@ -152,6 +150,8 @@ pub struct Parts {
     pub words: Words,
     /// Numbers of now; [`Figures::sum`] makes them.
     pub figures: Box<dyn Fn() -> Figures>,
+    /// Whether the shards turn.
+    pub pulse: Rc<Pulse>,
     /// Whether the gateway takes clients; the daemon changes it.
     pub readiness: Rc<Cell<Readiness>>,
     /// Who we are.
@@ -160,6 +160,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How connections become TLS; `None`: they do not.
     pub secure: Option<Secure>,
+    /// Where orders go.
+    pub orders: Orders,
     /// Where requests are counted.
     pub numbers: Rc<ControlWriter<Method>>,
 }
@@ -168,7 +170,6 @@ pub struct Parts {
 pub struct State {
     pub(super) parts: Parts,
     pub(super) window: RefCell<Window>,
-    pub(super) pulse: Pulse,
     pub(super) snapshots: RefCell<Snapshots>,
 }
 
@@ -176,19 +177,14 @@ impl State {
     /// The state at the start.
     pub fn new(parts: Parts) -> Self {
         let window = Window::new(parts.limits.keys_max, parts.limits.keys_age);
-        let pulse = Pulse::new(parts.hub.shards(), Instant::now());
         let snapshots = RefCell::new(Snapshots::new(Instant::now()));
-        Self { parts, window: RefCell::new(window), pulse, snapshots }
+        Self { parts, window: RefCell::new(window), snapshots }
     }
 
     /// The first shard that has shown no sign of life for longer than it may, and for how long.
     ///
-    /// Shards are asked while [`super::server::serve`] runs. A shard that has drained ends, so
-    /// silence means nothing then: `None`.
+    /// One that has drained and ended is not meant.
     pub fn silent_shard(&self) -> Option<(usize, Duration)> {
-        if self.parts.readiness.get() == Readiness::Draining {
-            return None;
-        }
-        self.pulse.silent(self.parts.limits.silence_max, Instant::now())
+        self.parts.pulse.silent(self.parts.limits.silence_max, Instant::now())
     }
 }

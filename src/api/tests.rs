@@ -12,10 +12,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::closes::{Ends, Words};
 use super::hub::{self, Hub};
+use super::orders::{Drain, Order};
+use super::pulse::{Pulse, keep};
 use super::server::serve;
 use super::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
 use crate::mail::close::{Book, Close, Closes, Event, History, Kind};
@@ -200,6 +203,17 @@ impl Gateway {
             }
         });
         let readiness = Rc::new(Cell::new(Readiness::Starting));
+        let pulse = Rc::new(Pulse::new(SHARDS, Instant::now()));
+        for shard in 0..SHARDS {
+            let every = Duration::from_millis(10);
+            tokio::task::spawn_local(keep(Rc::clone(&pulse), Rc::clone(&hub), shard, every));
+        }
+        let (orders, mut ordered) = unbounded_channel();
+        tokio::task::spawn_local(async move {
+            while let Some(Order::Drain(answer)) = ordered.recv().await {
+                let _ = answer.send(Drain { connections: 12, seconds_max: 1.5 });
+            }
+        });
         let parts = Parts {
             hub: Rc::clone(&hub),
             access,
@@ -215,6 +229,7 @@ impl Gateway {
                 subscriptions: 34,
                 ..Figures::default()
             }),
+            pulse,
             readiness: Rc::clone(&readiness),
             node: NodeInfo {
                 uid: "n1".into(),
@@ -224,6 +239,7 @@ impl Gateway {
             },
             limits,
             secure: None,
+            orders,
             numbers: control_numbers().into(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -488,12 +504,32 @@ fn a_connection_serves_many_requests_and_there_is_a_limit_of_them() {
 }
 
 #[test]
+fn orders_want_the_key_and_are_posted() {
+    with_defaults(async |gateway| {
+        let order = |method: &str, name: &str, key: &str| {
+            format!(
+                "{method} /control/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                 X-API-Key: {key}\r\nContent-Length: 0"
+            )
+        };
+        let done = gateway.exchange(&order("POST", "drain", KEY), b"").await;
+        assert_eq!(status(&done), 200);
+        assert!(done.ends_with(r#"{"result":{"connections":12,"seconds_max":1.5}}"#), "{done}");
+        for (method, name, key, expected) in [
+            ("GET", "drain", KEY, 405),
+            ("POST", "drain", "wrong", 401),
+            ("POST", "explode", KEY, 404),
+            ("POST", "", KEY, 404),
+        ] {
+            let refused = gateway.exchange(&order(method, name, key), b"").await;
+            assert_eq!(status(&refused), expected, "{method} {name}: {refused}");
+        }
+    });
+}
+
+#[test]
 fn health_and_numbers_can_be_read() {
-    let limits = Limits {
-        pulse_every: Duration::from_millis(10),
-        silence_max: Duration::from_millis(150),
-        ..Limits::default()
-    };
+    let limits = Limits { silence_max: Duration::from_millis(150), ..Limits::default() };
     run(Access::Closed, limits, hub::Limits::default(), async |gateway| {
         sleep(Duration::from_millis(200)).await;
         assert_eq!(status(&gateway.read("/livez").await), 200);

@@ -23,6 +23,47 @@ pub enum Verb {
     Run(Source),
     /// Check a configuration and say everything that is wrong with it.
     Check(Source),
+    /// Ask the gateway that runs with this configuration whether it takes clients; exit status 1: it does not.
+    Health(Health),
+    /// Have the gateway drain and end, as SIGTERM does.
+    Drain(Drain),
+}
+
+/// How to ask whether a gateway is well.
+#[derive(Args, Clone, Debug)]
+pub struct Health {
+    /// Which gateway.
+    #[command(flatten)]
+    pub source: Source,
+    /// Ask only whether all of its threads turn: also well is then who drains.
+    #[arg(long)]
+    pub live: bool,
+    /// Seconds to wait for the answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub timeout: u16,
+}
+
+/// How to drain.
+#[derive(Args, Clone, Debug)]
+pub struct Drain {
+    /// Which gateway.
+    #[command(flatten)]
+    pub target: Target,
+    /// Return when it has ended.
+    #[arg(long, conflicts_with = "pid")]
+    pub wait: bool,
+}
+
+/// A gateway that runs: found by the operator address and API key of its configuration, or by its
+/// process.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// Its configuration.
+    #[command(flatten)]
+    pub source: Source,
+    /// Send its process a signal instead of asking at its operator port; needs no API key.
+    #[arg(long, value_name = "PID", conflicts_with_all = ["config", "overrides"])]
+    pub pid: Option<i32>,
 }
 
 /// Which configuration.

@@ -1,6 +1,7 @@
 //! The control thread: carries out the command, hears the shards, ends the process in order.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,13 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::api::hub::Hub;
+use crate::api::orders::{self, Order};
+use crate::api::pulse::Pulse;
 use crate::api::state::Readiness;
 use crate::config::Config;
 use crate::mail::message::Request;
@@ -26,10 +29,13 @@ use super::cli::{Command, Source, Verb};
 use super::exit::Failure;
 use super::source::load;
 use super::threads::Report;
-use super::{limits, logs};
+use super::{limits, logs, remote, systemd};
 
 /// How long the end may take after the last connection was told to go, beyond its close timeout.
 const END_GRACE: Duration = Duration::from_secs(2);
+
+/// Who began a drain, when it was no signal.
+const BY_ORDER: &str = "an order";
 
 /// How long the last log lines may take to be written.
 const LAST_LINES_WAIT: Duration = Duration::from_millis(100);
@@ -38,14 +44,26 @@ const LAST_LINES_WAIT: Duration = Duration::from_millis(100);
 ///
 /// Errors: [`Failure`], with its exit code.
 pub fn run(command: Command) -> Result<(), Failure> {
+    match command.verb.unwrap_or(Verb::Run(command.source)) {
+        Verb::Run(source) => on_ring(serve(source)),
+        Verb::Check(source) => on_ring(check(source)),
+        Verb::Health(health) => off_ring(remote::health(health)),
+        Verb::Drain(drain) => off_ring(remote::drain(drain)),
+    }
+}
+
+fn on_ring(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     limits::refuse_huge_pages();
     // The control thread's own runtime needs a ring too, so this comes first.
     probe(&uring::Settings::default()).map_err(|error| Failure::Unfit(error.to_string()))?;
-    match command.verb {
-        None => tokio_uring::start(serve(command.source)),
-        Some(Verb::Run(source)) => tokio_uring::start(serve(source)),
-        Some(Verb::Check(source)) => tokio_uring::start(check(source)),
-    }
+    tokio_uring::start(work)
+}
+
+/// For commands that only ask another process: cheap, and possible where io_uring is not.
+fn off_ring(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Internal(format!("no runtime: {error}")))?;
+    runtime.block_on(work)
 }
 
 async fn check(source: Source) -> Result<(), Failure> {
@@ -63,8 +81,9 @@ async fn serve(source: Source) -> Result<(), Failure> {
     let lines = logs::begin(config.log);
     let (end, ended) = oneshot::channel();
     let writing = tokio_uring::spawn(lines.write_all(ended));
-    let served = match Gateway::start(config, keeper).await {
-        Ok(gateway) => gateway.run().await,
+    let (orders, ordered) = unbounded_channel();
+    let served = match Gateway::start(config, keeper, orders).await {
+        Ok(gateway) => gateway.run(ordered).await,
         Err(failure) => Err(failure),
     };
     drop(end);
@@ -76,6 +95,7 @@ async fn serve(source: Source) -> Result<(), Failure> {
 pub(super) struct Gateway {
     pub(super) config: Config,
     pub(super) hub: Rc<Hub>,
+    pub(super) pulse: Rc<Pulse>,
     pub(super) readiness: Rc<Cell<Readiness>>,
     /// Shards that have not ended.
     pub(super) shards: usize,
@@ -84,28 +104,46 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// Serves until a signal, then drains; a second signal ends at once.
-    async fn run(mut self) -> Result<(), Failure> {
-        let mut terminate = listen_for(SignalKind::terminate())?;
-        let mut interrupt = listen_for(SignalKind::interrupt())?;
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+    /// Serves until a signal or an order, then drains; a second signal ends at once.
+    async fn run(mut self, mut orders: UnboundedReceiver<Order>) -> Result<(), Failure> {
+        let mut signals = Signals::new()?;
+        systemd::ready("serving");
+        let by = tokio::select! {
+            name = signals.recv() => name,
             report = self.reports.recv() => return Err(unexpected(report)),
+            Some(Order::Drain(answer)) = orders.recv() => {
+                let _ = answer.send(self.prospect());
+                BY_ORDER
+            }
         };
-        tracing::info!(
-            signal = name,
-            connections = self.connections(),
-            window = ?self.config.drain.window,
-            "draining; a second signal ends at once"
-        );
-        tokio::select! {
-            drained = self.drain() => return drained,
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let prospect = self.prospect();
+        let (connections, window) = (prospect.connections, self.config.drain.window);
+        tracing::info!(by, connections, ?window, "draining; a second signal ends at once");
+        let status = format!("draining {connections} connections");
+        systemd::stopping(&status, Duration::from_secs_f64(prospect.seconds_max));
+        // The signal that follows an order, as from Kubernetes, only joins its drain.
+        let mut signals_left = if by == BY_ORDER { 2 } else { 1 };
+        let mut draining = pin!(self.drain());
+        while signals_left > 0 {
+            tokio::select! {
+                drained = &mut draining => return drained,
+                _ = signals.recv() => signals_left -= 1,
+                Some(Order::Drain(answer)) = orders.recv() => {
+                    let _ = answer.send(prospect);
+                }
+            }
         }
         tracing::warn!("a second signal: ending at once");
         Ok(())
+    }
+
+    /// How a drain that begins now will go.
+    fn prospect(&self) -> orders::Drain {
+        let drain = &self.config.drain;
+        let connections = self.connections();
+        let spread = if connections > 0 { drain.grace + drain.window } else { Duration::ZERO };
+        let longest = spread + self.config.websocket.close_timeout + 2 * END_GRACE;
+        orders::Drain { connections, seconds_max: longest.as_secs_f64() }
     }
 
     /// Says no to readiness checks, then closes the connections, then waits for the shards.
@@ -143,7 +181,10 @@ impl Gateway {
     async fn await_ends(&mut self, deadline: Instant) -> Result<bool, Failure> {
         while self.shards > 0 {
             match timeout_at(deadline, self.reports.recv()).await {
-                Ok(Some(Report::Done)) => self.shards -= 1,
+                Ok(Some(Report::Done(shard))) => {
+                    self.pulse.end(shard);
+                    self.shards -= 1;
+                }
                 Ok(report @ (Some(Report::Serving | Report::Failed(_)) | None)) => {
                     return Err(unexpected(report));
                 }
@@ -155,6 +196,27 @@ impl Gateway {
 
     fn connections(&self) -> u64 {
         self.readers.iter().map(Reader::connections).sum()
+    }
+}
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let terminate = listen_for(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: listen_for(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one; returns its name.
+    async fn recv(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 
@@ -186,7 +248,7 @@ pub(super) fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
 fn unexpected(report: Option<Report>) -> Failure {
     match report {
         Some(Report::Failed(failure)) => failure,
-        Some(Report::Serving | Report::Done) | None => {
+        Some(Report::Serving | Report::Done(_)) | None => {
             Failure::Internal("a shard ended without being told to".to_owned())
         }
     }

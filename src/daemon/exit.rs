@@ -9,17 +9,20 @@ pub enum Failure {
     Unfit(String),
     /// A fault of ours.
     Internal(String),
+    /// The answer of a gateway that was asked is no, or there is none.
+    No(String),
 }
 
 /// Exit code after a wrong command line (EX_USAGE of sysexits.h).
 pub const USAGE: u8 = 64;
 
 impl Failure {
-    /// The exit code: 78 (EX_CONFIG) or 70 (EX_SOFTWARE), as sysexits.h names them.
+    /// The exit code: 78 (EX_CONFIG) or 70 (EX_SOFTWARE), as sysexits.h names them, or 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Unfit(_) => 78,
             Self::Internal(_) => 70,
+            Self::No(_) => 1,
         }
     }
 }
@@ -27,7 +30,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unfit(text) => f.write_str(text),
+            Self::Unfit(text) | Self::No(text) => f.write_str(text),
             Self::Internal(text) => write!(f, "internal error: {text}"),
         }
     }

@@ -1,16 +1,20 @@
 //! The process: command line, configuration, threads, signals, logs, exit codes.
 
+mod caller;
 mod certificates;
 pub mod cli;
 mod control;
 pub mod exit;
+mod handover;
 mod limits;
 mod logs;
 mod memory;
 mod operators;
+mod remote;
 pub mod settings;
 mod source;
 mod start;
+mod systemd;
 mod threads;
 
 pub use control::run;

@@ -20,20 +20,35 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Errors: [`Failure::Unfit`], with every violation on a line of its own.
 pub(super) async fn load(source: &Source) -> Result<(Config, Keeper), Failure> {
     let (text, origin) = match &source.config {
-        Some(path) => (read_text(path).await?, path.display().to_string()),
+        Some(path) => (decode(path, read(path).await)?, path.display().to_string()),
         None => (String::new(), "defaults".to_owned()),
     };
-    let unfit = |violations| Failure::Unfit(format!("bad configuration\n{violations}"));
-    let config = config::parse(&text, &origin, &source.overrides).map_err(unfit)?;
+    let config = config::parse(&text, &origin, &source.overrides)
+        .map_err(|violations| unfit(&violations))?;
     match Keeper::load(&config).await {
         Ok(keeper) => Ok((config, keeper)),
-        Err(list) => Err(unfit(Violations { origin, list })),
+        Err(list) => Err(unfit(&Violations { origin, list })),
     }
 }
 
-async fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = read(path)
-        .await
+/// Reads and checks a configuration, and none of the files that it names: for whoever only asks the
+/// gateway that runs with it.
+///
+/// Errors: [`Failure::Unfit`], with every violation on a line of its own.
+pub(super) fn read_config(source: &Source) -> Result<Config, Failure> {
+    let (text, origin) = match &source.config {
+        Some(path) => (decode(path, std::fs::read(path))?, path.display().to_string()),
+        None => (String::new(), "defaults".to_owned()),
+    };
+    config::parse(&text, &origin, &source.overrides).map_err(|violations| unfit(&violations))
+}
+
+fn unfit(violations: &Violations) -> Failure {
+    Failure::Unfit(format!("bad configuration\n{violations}"))
+}
+
+fn decode(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<String, Failure> {
+    let bytes = bytes
         .map_err(|error| Failure::Unfit(format!("{}: {}", path.display(), unreadable(&error))))?;
     String::from_utf8(bytes).map_err(|_| {
         let path = path.display();

@@ -1,10 +1,8 @@
 //! From a checked configuration to a gateway that serves: listeners, shards, operators.
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
@@ -14,6 +12,8 @@ use tokio::time::Instant;
 use crate::api::closes::{Ends, Words};
 use crate::api::hub::{self, Hub};
 use crate::api::method::Method;
+use crate::api::orders::Orders;
+use crate::api::pulse::{self, Pulse};
 use crate::api::server::{self, Secure};
 use crate::api::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
 use crate::config::{ApiAccess, Config};
@@ -22,21 +22,28 @@ use crate::dialect::cause::{Cause, Initiator, Protocol};
 use crate::mail::post::{self, Post};
 use crate::metrics::export::Exporter;
 use crate::metrics::{self, ControlWriter, ProcessReader, Reader};
+use crate::ring::listen::{self, Listener};
 use crate::ring::wakes::Wakes;
 use crate::shard::labels::Labels;
 
 use super::certificates::Keeper;
 use super::control::{Gateway, listen_for};
 use super::exit::Failure;
+use super::handover::Handed;
 use super::memory::{self, Budget};
 use super::threads::{self, Job, Report, cannot_listen};
-use super::{limits, operators, settings};
+use super::{limits, operators, settings, systemd};
 
 impl Gateway {
-    /// Listens, starts the shards, and opens the operators' port when all of them serve.
+    /// Listens, starts the shards, and serves operators when all of them serve. What operators order
+    /// goes to `orders`.
     ///
     /// Errors: [`Failure`]; nothing serves then.
-    pub(super) async fn start(config: Config, keeper: Keeper) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        config: Config,
+        keeper: Keeper,
+        orders: Orders,
+    ) -> Result<Self, Failure> {
         #[expect(clippy::disallowed_methods, reason = "told to operators, and nothing else")]
         let started = SystemTime::now();
         let cpus = limits::usable_cpus();
@@ -49,7 +56,10 @@ impl Gateway {
         let wakes = Arc::new(wakes);
         let mut posts = post::connect(shards + 1, config.lanes);
         let control_post = posts.pop().expect("a post was made for the control thread");
-        let listeners = listen(&config, shards)?;
+        let mut handed = Handed::take()?;
+        let listeners = listen(&config, shards, &mut handed)?;
+        let door = operators_door(&config, &mut handed)?;
+        handed.require_none()?;
 
         let (sender, reports) = unbounded_channel();
         let offers = &keeper.clients;
@@ -63,11 +73,12 @@ impl Gateway {
         tokio_uring::spawn(super::control::listen_to_shards(wakes, shards, Rc::clone(&hub)));
         let mut gateway = Self::new(config, hub, shards, reports);
         gateway.await_shards().await?;
+        gateway.watch_shards();
         let (numbers, process) = metrics::process();
         let budget = gateway.memory_budget().await;
         let hub = Rc::clone(&gateway.hub);
         tokio_uring::spawn(memory::watch(budget, readers.clone(), numbers, hub));
-        gateway.serve_operators(readers, process, started, keeper).await?;
+        gateway.serve_operators(door, readers, process, started, keeper, orders)?;
         gateway.readiness.set(Readiness::Ready);
         tracing::info!(shards, connections_max, version = env!("CARGO_PKG_VERSION"), "serving");
         Ok(gateway)
@@ -80,7 +91,8 @@ impl Gateway {
         reports: UnboundedReceiver<Report>,
     ) -> Self {
         let readiness = Rc::new(std::cell::Cell::new(Readiness::Starting));
-        Self { config, hub, readiness, shards, reports, readers: Vec::new() }
+        let pulse = Rc::new(Pulse::new(shards, Instant::now()));
+        Self { config, hub, pulse, readiness, shards, reports, readers: Vec::new() }
     }
 
     async fn memory_budget(&self) -> Budget {
@@ -94,7 +106,7 @@ impl Gateway {
             match self.reports.recv().await {
                 Some(Report::Serving) => {}
                 Some(Report::Failed(failure)) => return Err(failure),
-                Some(Report::Done) | None => {
+                Some(Report::Done(_)) | None => {
                     return Err(Failure::Internal("a shard ended before it began".to_owned()));
                 }
             }
@@ -102,13 +114,24 @@ impl Gateway {
         Ok(())
     }
 
-    /// Opens the operators' port, if there is to be one.
-    async fn serve_operators(
+    /// Asks all shards whether they turn, for as long as they do, and tells the service manager.
+    fn watch_shards(&self) {
+        for shard in 0..self.shards {
+            let (pulse, hub) = (Rc::clone(&self.pulse), Rc::clone(&self.hub));
+            tokio_uring::spawn(pulse::keep(pulse, hub, shard, PULSE));
+        }
+        tokio_uring::spawn(systemd::feed_watchdog(Rc::clone(&self.pulse)));
+    }
+
+    /// Serves operators, if there is a port for them.
+    fn serve_operators(
         &mut self,
+        door: Option<TcpListener>,
         readers: Vec<Reader<Labels>>,
         process: ProcessReader,
         started: SystemTime,
         keeper: Keeper,
+        orders: Orders,
     ) -> Result<(), Failure> {
         self.readers.clone_from(&readers);
         let (numbers, control_reader) = metrics::control();
@@ -118,15 +141,15 @@ impl Gateway {
         let interval = self.config.tls.reload_interval.filter(|_| keeper.is_needed());
         let secure = keeper.operator.clone().map(operators::secure);
         tokio_uring::spawn(keeper.watch(interval, hangup, Rc::clone(&numbers)));
-        let Some(address) = self.config.operator.address else { return Ok(()) };
-        let listener =
-            TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
-        let bound: SocketAddr = listener.local_addr().unwrap_or(address);
+        let Some(listener) = door else { return Ok(()) };
+        let bound = listener.local_addr().ok();
         let version = env!("CARGO_PKG_VERSION");
         let exporter = Exporter::new(readers, control_reader, process, version, started);
-        let state = Rc::new(State::new(self.operator_parts(exporter, numbers, secure)));
+        let state = Rc::new(State::new(self.operator_parts(exporter, numbers, secure, orders)));
         tokio_uring::spawn(server::serve(listener, state));
-        tracing::info!(address = %bound, "operators may connect");
+        if let Some(address) = bound {
+            tracing::info!(%address, "operators may connect");
+        }
         Ok(())
     }
 
@@ -135,6 +158,7 @@ impl Gateway {
         exporter: Exporter<Labels, Method>,
         numbers: Rc<ControlWriter<Method>>,
         secure: Option<Secure>,
+        orders: Orders,
     ) -> Parts {
         let operator = &self.config.operator;
         let (readers, ended) = (self.readers.clone(), self.readers.clone());
@@ -153,6 +177,7 @@ impl Gateway {
                 protocols: Protocol::ALL.iter().map(|protocol| protocol.label()).collect(),
             },
             figures: Box::new(move || Figures::sum(&readers)),
+            pulse: Rc::clone(&self.pulse),
             readiness: Rc::clone(&self.readiness),
             node: NodeInfo {
                 uid: format!("{:016x}", fastrand::u64(..)),
@@ -167,10 +192,14 @@ impl Gateway {
                 ..Limits::default()
             },
             secure,
+            orders,
             numbers,
         }
     }
 }
+
+/// Time between two questions to a shard whether it turns.
+const PULSE: Duration = Duration::from_millis(500);
 
 /// What all shards' threads are made from.
 struct Crew<'a> {
@@ -187,7 +216,7 @@ impl Crew<'_> {
     fn start(
         &self,
         posts: Vec<Post>,
-        listeners: Vec<Vec<OwnedFd>>,
+        listeners: Vec<Vec<Listener>>,
         reports: &UnboundedSender<Report>,
     ) -> Result<Vec<Reader<Labels>>, Failure> {
         let now = Instant::now().into_std();
@@ -216,17 +245,39 @@ impl Crew<'_> {
     }
 }
 
-/// Listening sockets for each shard, one for each configured address.
-fn listen(config: &Config, shards: usize) -> Result<Vec<Vec<OwnedFd>>, Failure> {
-    let mut listeners: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+/// Listening sockets for each shard, one for each configured address: those of the service manager
+/// where it has opened them.
+fn listen(
+    config: &Config,
+    shards: usize,
+    handed: &mut Handed,
+) -> Result<Vec<Vec<Listener>>, Failure> {
+    let mut listeners: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
-        let options = settings::of_listeners(config);
-        let sockets = threads::listen_all(listener.address, shards, options)?;
+        let (address, options) = (listener.address, settings::of_listeners(config));
+        let sockets = match handed.for_clients(address) {
+            Some(socket) => threads::share(socket, address, shards, options)?,
+            None => threads::listen_all(address, shards, options)?,
+        };
         for (shard, socket) in sockets.into_iter().enumerate() {
             listeners[shard].push(socket);
         }
     }
     Ok(listeners)
+}
+
+/// The operators' listening socket, if there is to be one.
+fn operators_door(config: &Config, handed: &mut Handed) -> Result<Option<TcpListener>, Failure> {
+    let Some(address) = config.operator.address else { return Ok(None) };
+    let mut listen = || {
+        let listener = match handed.for_operators(address) {
+            Some(socket) => listen::adopt(socket, settings::of_listeners(config))?,
+            None => std::net::TcpListener::bind(address)?,
+        };
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    listen().map(Some).map_err(|error| cannot_listen(address, &error))
 }
 
 /// The limit of connections: the configured one, or what the limit of open files allows.

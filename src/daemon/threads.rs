@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::mail::post::Post;
 use crate::metrics::Writer;
-use crate::ring::listen::{self, Options};
+use crate::ring::listen::{self, Listener, Options, Takers};
 use crate::ring::uring::{self, Parts, Uring};
 use crate::ring::wakes::Wakes;
 use crate::shard::labels::Labels;
@@ -25,7 +25,7 @@ const STACK_BYTES: usize = 1024 * 1024;
 pub(super) struct Job {
     pub(super) node: usize,
     pub(super) cpu: Option<usize>,
-    pub(super) listeners: Vec<OwnedFd>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) ring: uring::Settings,
     pub(super) wakes: Arc<Wakes>,
     pub(super) post: Post,
@@ -38,8 +38,8 @@ pub(super) struct Job {
 pub(super) enum Report {
     /// It accepts connections.
     Serving,
-    /// It has no connections left and has ended as it was told to.
-    Done,
+    /// This shard has no connections left and has ended as it was told to.
+    Done(usize),
     /// It could not start, or had to end.
     Failed(Failure),
 }
@@ -81,7 +81,7 @@ fn serve(job: Job, reports: &UnboundedSender<Report>) -> Report {
     loop {
         match shard.turn() {
             Ok(Running::Yes) => {}
-            Ok(Running::Done) => return Report::Done,
+            Ok(Running::Done) => return Report::Done(node),
             Err(fatal) => {
                 let text = format!("the ring of shard {node} has failed: errno {}", fatal.0.0);
                 return Report::Failed(Failure::Internal(text));
@@ -97,7 +97,7 @@ pub(super) fn listen_all(
     address: SocketAddr,
     shards: usize,
     options: Options,
-) -> Result<Vec<OwnedFd>, Failure> {
+) -> Result<Vec<Listener>, Failure> {
     listen::require_unused(address).map_err(|error| cannot_listen(address, &error))?;
     let mut bound = address;
     let mut listeners = Vec::with_capacity(shards);
@@ -110,6 +110,28 @@ pub(super) fn listen_all(
         listeners.push(listener.1.into());
     }
     tracing::info!(address = %bound, "clients may connect");
+    Ok(listeners)
+}
+
+/// One listening socket of the service manager, in the hands of every shard.
+///
+/// Errors: [`Failure::Unfit`], naming the address and what to do.
+pub(super) fn share(
+    socket: OwnedFd,
+    address: SocketAddr,
+    shards: usize,
+    options: Options,
+) -> Result<Vec<Listener>, Failure> {
+    let unfit = |error| {
+        Failure::Unfit(format!(
+            "the service manager's socket for {address} cannot be used: {error}"
+        ))
+    };
+    let socket = listen::adopt(socket, options).map_err(unfit)?;
+    let takers = if shards > 1 { Takers::Several } else { Takers::One };
+    let copies = (0..shards).map(|_| Ok(Listener { socket: socket.try_clone()?.into(), takers }));
+    let listeners = copies.collect::<std::io::Result<_>>().map_err(unfit)?;
+    tracing::info!(%address, "clients may connect by the service manager's socket");
     Ok(listeners)
 }
 

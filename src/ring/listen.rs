@@ -2,8 +2,34 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+/// A listening socket in the hands of one ring.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Who else takes connections from its queue.
+    pub takers: Takers,
+}
+
+impl From<TcpListener> for Listener {
+    /// A socket that one ring has alone.
+    fn from(listener: TcpListener) -> Self {
+        Self { socket: listener.into(), takers: Takers::One }
+    }
+}
+
+/// Who takes connections from the queue of a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takers {
+    /// One ring: the kernel shares connections out among sockets (SO_REUSEPORT).
+    One,
+    /// Several rings have the same socket, and take turns.
+    Several,
+}
 
 /// Options of a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +61,34 @@ pub fn listen(address: SocketAddr, options: Options) -> io::Result<TcpListener> 
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_send_buffer_size(options.send_buffer_bytes)?;
-    socket.set_tcp_notsent_lowat(options.not_sent_lowat_bytes)?;
+    pass_on(&socket, options)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+/// A socket that somebody else has made listen, with our options for its connections; its backlog
+/// stays theirs.
+///
+/// Errors: of setsockopt(2); `InvalidInput` when it is no TCP socket that listens.
+pub fn adopt(socket: OwnedFd, options: Options) -> io::Result<TcpListener> {
+    let socket = Socket::from(socket);
+    let is_stream = socket.r#type()? == Type::STREAM && socket.local_addr()?.as_socket().is_some();
+    if !is_stream || !socket.is_listener()? {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no TCP socket that listens",
+        ));
+    }
+    pass_on(&socket, options)?;
+    Ok(socket.into())
+}
+
+/// Sets what accepted sockets inherit.
+fn pass_on(socket: &Socket, options: Options) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(options.send_buffer_bytes)?;
+    socket.set_tcp_notsent_lowat(options.not_sent_lowat_bytes)
 }
 
 /// Finds out whether nobody listens on `address`.
@@ -77,6 +125,25 @@ mod tests {
         assert_eq!(accepted.tcp_nodelay().ok(), Some(true));
         assert_eq!(accepted.send_buffer_size().ok(), Some(2 * 32 * 1024)); // socket(7): doubled
         assert_eq!(accepted.tcp_notsent_lowat().ok(), Some(48 * 1024));
+    }
+
+    #[test]
+    fn an_adopted_listener_passes_our_options_on_and_nothing_else_is_adopted() {
+        let options =
+            Options { send_buffer_bytes: 32 * 1024, not_sent_lowat_bytes: 48 * 1024, backlog: 8 };
+        let theirs = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = theirs.local_addr().expect("an address");
+        let ours = adopt(theirs.into(), options).expect("it listens");
+        let client = TcpStream::connect(address).expect("a connection");
+        let accepted = Socket::from(ours.accept().expect("a connection").0);
+        assert_eq!(accepted.tcp_nodelay().ok(), Some(true));
+        assert_eq!(accepted.send_buffer_size().ok(), Some(2 * 32 * 1024)); // socket(7): doubled
+        assert_eq!(accepted.tcp_notsent_lowat().ok(), Some(48 * 1024));
+        let packets = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        for stranger in [OwnedFd::from(client), packets.into()] {
+            let refused = adopt(stranger, options).expect_err("it does not listen");
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        }
     }
 
     #[test]

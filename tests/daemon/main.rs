@@ -23,6 +23,7 @@ mod hostile_frames;
 mod hostile_http;
 mod hostile_operator;
 mod mutations;
+mod service_manager;
 mod slow_clients;
 mod tls;
 mod tls_handshakes;

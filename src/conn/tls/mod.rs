@@ -4,6 +4,7 @@
 //! records. What it is held to (certificates, versions, client certificates) are [`terms::Terms`],
 //! which never change; [`offer::Offer`] is where a listener finds the newest.
 
+pub mod acquaintance;
 pub mod certificate;
 mod client;
 pub mod failure;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, opcode, squeue};
 
+use super::listen::{Listener, Takers};
 use super::probe::{self, Feature, Features, StartError, explain, failed};
 use super::slots::{Part, Slots};
 use super::stats::Stats;
@@ -49,7 +50,7 @@ const LAST_ENTERS_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct Parts {
     /// Listening sockets; completions name them by their index. Made blocking.
-    pub listeners: Vec<OwnedFd>,
+    pub listeners: Vec<Listener>,
     /// The thread that the ring belongs to, an index into `wakes`.
     pub node: usize,
     /// Every thread's wake-up channel.
@@ -66,7 +67,7 @@ pub struct Uring {
     owned: ManuallyDrop<Owned>,
     slots: Slots,
     features: Features,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Listener>,
     node: usize,
     wakes: Arc<Wakes>,
     /// Operations whose last completion is to come.
@@ -104,7 +105,7 @@ impl Uring {
                 return Err(failed("testing the restrictions", &error));
             }
         }
-        parts.listeners.iter().try_for_each(make_blocking)?;
+        parts.listeners.iter().try_for_each(|listener| make_blocking(&listener.socket))?;
         if features.has(Feature::MsgRing) {
             parts.wakes.set_ring(parts.node, Some(queue.fd()));
         }
@@ -148,8 +149,8 @@ impl Uring {
 
     /// Arms accepting without looking at who asks.
     fn arm_accept(&mut self, listener: usize) {
-        let fd = Fd(self.listeners[listener].as_raw_fd());
-        let accept = if self.features.has(Feature::MultishotAccept) {
+        let fd = Fd(self.listeners[listener].socket.as_raw_fd());
+        let accept = if self.accepts_many(listener) {
             opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
         } else {
             opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
@@ -157,6 +158,15 @@ impl Uring {
                 .build()
         };
         self.start(accept, UserData::of_index(Kind::Accept, listener));
+    }
+
+    /// Whether one operation accepts all connections of a listener.
+    ///
+    /// The kernel wakes the operation that has waited longest. One that stays armed has always waited
+    /// longest, and would leave nothing to the other rings of the same socket.
+    fn accepts_many(&self, listener: usize) -> bool {
+        let takers = self.listeners[listener].takers;
+        takers == Takers::One && self.features.has(Feature::MultishotAccept)
     }
 
     fn cancel(&mut self, target: UserData, own: UserData) {

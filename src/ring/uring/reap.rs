@@ -2,10 +2,10 @@
 
 use io_uring::cqueue;
 
+use super::Uring;
 use super::buffers::Filled;
 use super::queue::Reaped;
 use super::user_data::{Kind, UserData};
-use super::{Feature, Uring};
 use crate::ring::slots::Part;
 use crate::ring::{Completion, End, Errno, Socket, Token};
 
@@ -72,7 +72,7 @@ impl Uring {
         if errno.is_none() {
             self.queue.stats.accepted += 1;
             completions.push(Completion::Accepted { listener, socket: Socket(entry.result) });
-            if !self.features.has(Feature::MultishotAccept) {
+            if !self.accepts_many(listener) {
                 return self.arm_accept(listener);
             }
         }

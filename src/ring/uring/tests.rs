@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::*;
 use crate::ring::End;
@@ -257,6 +259,53 @@ fn overflow_ends_multishots_and_loses_nothing() {
         }
     }
     assert!(ring.stats().overflows > 0);
+}
+
+#[test]
+fn rings_that_share_a_listener_take_turns() {
+    const CLIENTS: usize = 200;
+    let listener = listen(([127, 0, 0, 1], 0).into(), Options::default()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let wakes = Arc::new(Wakes::new(2).unwrap());
+    let all = Arc::new(AtomicUsize::new(0));
+    let armed = Arc::new(Barrier::new(3));
+    let rings = [0, 1].map(|node| {
+        let socket = listener.try_clone().unwrap().into();
+        let (wakes, all, armed) = (Arc::clone(&wakes), Arc::clone(&all), Arc::clone(&armed));
+        std::thread::spawn(move || {
+            let listeners = vec![Listener { socket, takers: Takers::Several }];
+            let mut ring =
+                Uring::new(&Settings::default(), Parts { listeners, node, wakes }).unwrap();
+            ring.accept(0);
+            let (mut taken, mut completions) = (0, Vec::new());
+            ring.turn(&Nothing, Wait::No, &mut completions).unwrap();
+            armed.wait();
+            while all.load(SeqCst) < CLIENTS {
+                let until = Wait::Until(read_clock() + Duration::from_millis(20));
+                ring.turn(&Nothing, until, &mut completions).unwrap();
+                for completion in completions.drain(..) {
+                    let Completion::Accepted { .. } = completion else { panic!("{completion:?}") };
+                    taken += 1;
+                    all.fetch_add(1, SeqCst);
+                }
+            }
+            taken
+        })
+    });
+    armed.wait();
+    // One after the other: who finds several in the queue may take them all.
+    let connect = |already: usize| {
+        let client = TcpStream::connect(address).unwrap();
+        while all.load(SeqCst) <= already {
+            std::thread::yield_now();
+        }
+        client
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(connect).collect();
+    let taken = rings.map(|ring| ring.join().unwrap());
+    drop(clients);
+    assert_eq!(taken.iter().sum::<usize>(), CLIENTS);
+    assert!(taken.iter().all(|taken| *taken >= CLIENTS / 5), "{taken:?}");
 }
 
 /// Wakes a sleeping ring from another ring's thread.

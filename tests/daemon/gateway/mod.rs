@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -45,7 +46,7 @@ pub(crate) struct Gateway {
     operators: SocketAddr,
     log: Arc<Mutex<String>>,
     log_reader: Option<JoinHandle<()>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Topics without a colon take publications from all, `quiet:` from nobody, `mine:` from those
@@ -82,7 +83,20 @@ pub(crate) fn free_address() -> SocketAddr {
 
 /// The command as it was built for this test run.
 pub(crate) fn ringway() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_ringway"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The command as a service manager runs it that has opened these two sockets and calls them `names`.
+pub(crate) fn activated(sockets: [&TcpListener; 2], names: &str) -> Command {
+    let [first, second] = sockets.map(|socket| socket.try_clone().expect("a descriptor is free"));
+    let mut shell = Command::new("sh");
+    let script = "export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 4>&1 0</dev/null 1>/dev/null";
+    shell.args(["-c", script]).arg(ringway().get_program());
+    shell.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", names);
+    shell.stdin(OwnedFd::from(first)).stdout(OwnedFd::from(second));
+    shell
 }
 
 /// How a process ended; `None`: it did not in this time.
@@ -106,7 +120,20 @@ impl Gateway {
 
     /// Starts it with this configuration, whose clients connect to `clients`.
     pub(crate) fn start_with(text: &str, clients: SocketAddr, overrides: &[&str]) -> Self {
-        Self::launch(ringway(), text, clients, overrides)
+        Self::launch(ringway(), text, (clients, free_address()), overrides)
+    }
+
+    /// Starts it by this command, whose arguments are added.
+    pub(crate) fn start_by(command: Command, overrides: &[&str]) -> Self {
+        let clients = free_address();
+        Self::launch(command, &usual_settings(clients), (clients, free_address()), overrides)
+    }
+
+    /// Starts it as a service manager does that has opened these sockets, for clients and operators.
+    pub(crate) fn start_activated(sockets: [&TcpListener; 2], overrides: &[&str]) -> Self {
+        let [clients, operators] = sockets.map(|socket| socket.local_addr().expect("it is bound"));
+        let command = activated(sockets, "ringway.socket:operator");
+        Self::launch(command, &usual_settings(clients), (clients, operators), overrides)
     }
 
     /// Starts it with at most `count` descriptors.
@@ -114,8 +141,7 @@ impl Gateway {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")]);
         shell.arg(ringway().get_program());
-        let clients = free_address();
-        Self::launch(shell, &usual_settings(clients), clients, overrides)
+        Self::start_by(shell, overrides)
     }
 
     /// Starts it in the control group whose list of processes is this file.
@@ -123,15 +149,18 @@ impl Gateway {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("echo $$ > '{}'; exec \"$0\" \"$@\"", processes.display())]);
         shell.arg(ringway().get_program());
-        let clients = free_address();
-        Self::launch(shell, &usual_settings(clients), clients, overrides)
+        Self::start_by(shell, overrides)
     }
 
-    fn launch(mut command: Command, text: &str, clients: SocketAddr, overrides: &[&str]) -> Self {
+    fn launch(
+        mut command: Command,
+        text: &str,
+        (clients, operators): (SocketAddr, SocketAddr),
+        overrides: &[&str],
+    ) -> Self {
         let folder = TempDir::new().expect("there is room for a configuration");
         let path = folder.path().join("ringway.toml");
         std::fs::write(&path, text).expect("there is room for a configuration");
-        let operators = free_address();
         command.arg("run").arg("--config").arg(&path);
         let address = format!("operator.address=\"{operators}\"");
         let usual = [
@@ -147,11 +176,7 @@ impl Gateway {
         for setting in settings.chain(overrides.iter().copied()) {
             command.arg("--set").arg(setting);
         }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the daemon was built");
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the daemon was built");
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
         let log_reader = Some(std::thread::spawn({
@@ -162,7 +187,7 @@ impl Gateway {
                 }
             }
         }));
-        let mut gateway = Self { child, clients, operators, log, log_reader, _folder: folder };
+        let mut gateway = Self { child, clients, operators, log, log_reader, folder };
         gateway.await_readiness();
         gateway
     }
@@ -180,6 +205,11 @@ impl Gateway {
     /// Where clients connect.
     pub(crate) fn clients(&self) -> SocketAddr {
         self.clients
+    }
+
+    /// Where its configuration is.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("ringway.toml")
     }
 
     /// Where operators connect.

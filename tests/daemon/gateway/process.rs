@@ -5,7 +5,8 @@ use std::fs;
 /// Memory, time and descriptors of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
-    process: u32,
+    /// Its number.
+    pub(crate) process: u32,
     /// Resident memory.
     pub(crate) memory_kib: u64,
     /// Most resident memory since [`Usage::watch`].
