@@ -29,6 +29,7 @@ test: ## install what the tests need, then run them all
 check: ## formatting, lints, dependencies; no test is run
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --no-default-features -- -D warnings
 	cargo deny --log-level error check bans licenses sources
 
 .PHONY: bench

@@ -22,7 +22,7 @@ mod failure;
 mod glob;
 pub mod hub;
 pub mod method;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "oracles"))]
 pub mod oracle;
 pub mod orders;
 mod page;

@@ -11,6 +11,6 @@ pub mod header;
 pub mod mask;
 pub mod offers;
 pub mod receiver;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "oracles"))]
 pub mod reference;
 pub mod utf8;
