@@ -159,7 +159,7 @@ slow_among_others() {
   local scale=5 stall=2s
   if [ -n "${RINGWAY_FULL-}" ]; then scale=1 stall=10s; fi
   local stalled=$((500 / scale)) readers=$((many / scale)) topics=$((200 / scale)) secs=$((60 / scale))
-  local budget=$((64 * 1048576))
+  local budget=$((128 * 1048576))
   start slow --set 'websocket.message_bytes_max=64 KiB' --set 'outbox.bytes_max=1 MiB' --set 'outbox.soft_bytes_max=256 KiB' \
     --set "outbox.stall_timeout=$stall" --set 'socket.send_buffer=64 KiB' \
     --set "memory.budget=$budget B"

@@ -125,7 +125,8 @@ fn a_swap_under_load_loses_and_refuses_nobody() {
     let metrics = secure.gateway.await_metrics(|m| m.sum("connections") == standing);
     assert!(metrics.sum("tls_reloads_total") >= 2, "{metrics:#?}");
     assert_eq!(metrics.sum("tls_handshake_failed_total"), 0);
-    let expected = u64::from(per_second * seconds) / 2;
+    // All of them where it is measured; elsewhere the machine may have other work.
+    let expected = u64::from(per_second * seconds) / if is_full { 1 } else { 2 };
     assert!(come.load(Ordering::Relaxed) >= expected, "{come:?} of {expected}");
     for (number, client) in open.iter_mut().enumerate() {
         client.send_text(&number.to_string());
