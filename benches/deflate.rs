@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ringway::ws::deflate::{Codec, Settings};
 use ringway::ws::receiver::Kind;
 
-const LENGTHS: [usize; 4] = [130, 256, 1024, 16 * 1024];
+const LENGTHS: [usize; 7] = [64, 128, 256, 512, 1024, 4096, 16 * 1024];
 const LEVELS: [u8; 4] = [1, 3, 6, 9];
 
 fn quotes(len: usize) -> Vec<u8> {
