@@ -18,6 +18,7 @@ pub mod probe;
 pub mod sim;
 mod slots;
 pub mod stats;
+pub mod still;
 pub mod uring;
 pub mod wakes;
 
