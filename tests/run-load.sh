@@ -22,6 +22,7 @@ if ((many < 2000)); then
   exit 0
 fi
 few=2000
+config=config/bench.toml
 
 pid=
 passed=0
@@ -34,7 +35,7 @@ start() {
   shift
   log=$out/$name.log
   : >"$log"
-  "$gateway" run --config config/bench.toml --set 'listener.0.address=127.0.0.1:0' \
+  "$gateway" run --config "$config" --set 'listener.0.address=127.0.0.1:0' \
     --set 'operator.address=127.0.0.1:0' "$@" 2>"$log" &
   pid=$!
   until grep -q ' serving ' "$log"; do
@@ -198,6 +199,25 @@ slow_among_others() {
   ((p99 < 250000 && used < budget && level == 0 && peak <= stalled * 1048576)) && books_balance
 }
 
+# certify NAME: a certificate for localhost that is its own authority.
+certify() {
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
+    -addext subjectAltName=DNS:localhost -keyout "$out/$1.key" -out "$out/$1.pem" 2>/dev/null
+}
+
+# What TLS carries is checked like the rest; whoever trusts somebody else does not come up.
+secured() {
+  clients=wss://localhost:${clients##*:}
+  load tls-echo echo --connections 200 --depth 4 --secs 2 --tls-ca "$out/own.pem" || return
+  load tls-churn churn --connections 16 --secs 1 --tls-insecure || return
+  if "$generator" idle --connections 1 --secs 1 --addr "$clients" --tls-ca "$out/other.pem" \
+    >"$out/tls-other.txt" 2>&1; then
+    echo 'a certificate of another authority was accepted'
+    return 1
+  fi
+  grep -q 'invalid peer certificate' "$out/tls-other.txt"
+}
+
 idle_stop() {
   local status
   stop
@@ -208,6 +228,15 @@ check 'a gateway without clients ends at once' idle_stop
 start drain --set drain.grace=200ms --set drain.window=3s
 check "$few clients are told of the restart" drained
 check 'clients that never read among many that do' slow_among_others
+stop
+certify own && certify other
+{
+  cat config/bench.toml
+  printf '\n[[certificate]]\nchain = "%s"\nkey = "%s"\n' "$out/own.pem" "$out/own.key"
+} >"$out/tls.toml"
+config=$out/tls.toml
+start tls --set listener.0.tls=true
+check 'echo and churn in TLS' secured
 stop
 
 for file in "$out"/{churn,echo,fanout}*.json; do

@@ -8,6 +8,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::frame;
 use crate::language::{Heard, Language};
+use crate::target::Target;
+use crate::tls::Tls;
+use crate::transport::Transport;
 
 /// The key of RFC 6455 §1.3 and the answer it must get. One key for all: the caches that a random
 /// one defends against do not stand between a load generator and its server.
@@ -67,11 +70,20 @@ pub(crate) enum End {
     Unclean,
 }
 
+/// Whom the connections of a run lead to.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// Where it is.
+    pub(crate) target: Target,
+    /// How to speak TLS with it, if it does.
+    pub(crate) tls: Option<Tls>,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Link {
     /// The socket, for registration.
-    pub(crate) stream: TcpStream,
+    pub(crate) transport: Transport,
     /// When the connection was begun, in nanoseconds of the run's clock.
     pub(crate) begun: u64,
     phase: Phase,
@@ -89,31 +101,33 @@ impl Link {
     /// Begins to connect and queues the upgrade request. `index` chooses the source address; the
     /// kernel holds about `room` bytes that were not read.
     pub(crate) fn begin(
-        addr: SocketAddr,
+        server: &Server,
         index: u64,
         path: &str,
         language: Language,
         begun: u64,
         room: Option<usize>,
     ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        let Target { addr, authority, .. } = &server.target;
+        let socket = Socket::new(Domain::for_address(*addr), Type::STREAM, None)?;
         room.map_or(Ok(()), |room| socket.set_recv_buffer_size(room))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = source(addr.ip(), index) {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
-        if let Err(error) = socket.connect(&addr.into())
+        if let Err(error) = socket.connect(&(*addr).into())
             && error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error())
         {
             return Err(error);
         }
+        let session = server.tls.as_ref().map(Tls::session).transpose()?;
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
         Ok(Self {
-            stream: TcpStream::from_std(socket.into()),
+            transport: Transport::new(TcpStream::from_std(socket.into()), session),
             begun,
             phase: Phase::Upgrading,
             language,
@@ -178,7 +192,8 @@ impl Link {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let mut written = 0;
         while written < self.outbox.len() {
-            match self.stream.write(&self.outbox[written..]) {
+            match self.transport.write(&self.outbox[written..]) {
+                Ok(0) => break,
                 Ok(count) => written += count,
                 Err(error) if is_wait(&error) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -186,7 +201,10 @@ impl Link {
             }
         }
         self.outbox.drain(..written);
-        Ok(())
+        match self.transport.flush() {
+            Err(error) if !is_wait(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Reads all there is; `Ok(false)`: the stream is at its end.
@@ -196,7 +214,7 @@ impl Link {
         mut event: impl FnMut(&mut Self, Event<'_>),
     ) -> io::Result<bool> {
         loop {
-            match self.stream.read(buffer) {
+            match self.transport.read(buffer) {
                 Ok(0) => return Ok(false),
                 Ok(count) => self.ingest(&buffer[..count], &mut event),
                 Err(error) if is_wait(&error) => return Ok(true),

@@ -2,7 +2,8 @@
 //!
 //! `echo`, `fanout`, `idle` and `churn`, over raw topics or the Centrifugo v2 JSON protocol. The
 //! main thread moves the run through its stages ([`run`]); workers poll the connections
-//! ([`worker`]); what they do with them is one file per mode ([`mode`]).
+//! ([`worker`]); what they do with them is one file per mode ([`mode`]). `compare` makes such runs
+//! against several servers in turn ([`compare`]), `plot` draws what came of it ([`plot`]).
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -11,20 +12,26 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser as _;
+use options::{Command, CommandLine, Options};
 use signal_hook::consts::SIGINT;
 
 mod clock;
+mod compare;
 mod frame;
 mod histogram;
 mod language;
 mod link;
 mod mode;
 mod options;
+mod plot;
 mod process;
 mod report;
 mod run;
 mod sequence;
 mod shared;
+mod target;
+mod tls;
+mod transport;
 mod worker;
 
 /// Something was wrong with the server, or with the run.
@@ -35,39 +42,47 @@ const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let options = options::Options::parse();
-    if let Some(why) = options.common.objection(options.mode, process::raise_open_files()) {
-        complain(&why);
-        return ExitCode::from(USAGE);
-    }
-    match load(&options) {
-        Ok(code) => code,
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::from(FAULTY)
-        }
-    }
+    let CommandLine { command, common } = CommandLine::parse();
+    let done = match command {
+        Command::Load(mode) => load(&Options { mode, common }),
+        Command::Compare(compare) => with_stop(|stop| compare.run(&common, stop)),
+        Command::Plot(plot) => plot.draw(),
+    };
+    done.unwrap_or_else(|error| {
+        complain(&error.to_string());
+        let is_usage = error.kind() == io::ErrorKind::InvalidInput;
+        ExitCode::from(if is_usage { USAGE } else { FAULTY })
+    })
 }
 
-fn load(options: &options::Options) -> io::Result<ExitCode> {
+fn load(options: &Options) -> io::Result<ExitCode> {
+    if let Some(why) = options.common.objection(options.mode, process::raise_open_files()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    with_stop(|stop| {
+        let outcome = run::run(options, stop)?;
+        io::stdout().write_all(outcome.report.table().as_bytes())?;
+        if let Some(file) = &options.common.json {
+            fs::write(file, format!("{}\n", outcome.report.json()))?;
+        }
+        Ok(match (outcome.faults.any(), outcome.interrupted) {
+            (true, _) => ExitCode::from(FAULTY),
+            (false, true) => ExitCode::from(INTERRUPTED),
+            (false, false) => ExitCode::SUCCESS,
+        })
+    })
+}
+
+/// Does something that the first Ctrl-C asks to stop; the second one ends the process.
+fn with_stop<T>(work: impl FnOnce(&AtomicBool) -> io::Result<T>) -> io::Result<T> {
     let stop = Arc::new(AtomicBool::new(false));
-    // The first Ctrl-C asks for the partial result, the second one ends the process.
     signal_hook::flag::register_conditional_shutdown(
         SIGINT,
         INTERRUPTED.into(),
         Arc::clone(&stop),
     )?;
     signal_hook::flag::register(SIGINT, Arc::clone(&stop))?;
-    let outcome = run::run(options, &stop)?;
-    io::stdout().write_all(outcome.report.table().as_bytes())?;
-    if let Some(file) = &options.common.json {
-        fs::write(file, format!("{}\n", outcome.report.json()))?;
-    }
-    Ok(match (outcome.faults.any(), outcome.interrupted) {
-        (true, _) => ExitCode::from(FAULTY),
-        (false, true) => ExitCode::from(INTERRUPTED),
-        (false, false) => ExitCode::SUCCESS,
-    })
+    work(&stop)
 }
 
 fn complain(what: &str) {

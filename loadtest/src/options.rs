@@ -1,12 +1,15 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compare::Compare;
+use crate::plot::Plot;
 use crate::sequence::STAMP_BYTES;
+use crate::target::{Scheme, Target};
+use crate::tls::Trust;
 
 /// Loads a WebSocket server and checks everything that comes back.
 ///
@@ -14,21 +17,43 @@ use crate::sequence::STAMP_BYTES;
 /// lost, or the run could not start; 2 for a wrong command line; 130 when interrupted and clean.
 #[derive(Debug, Parser)]
 #[command(version)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// One load, or what is made of several.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Load(Mode),
+    Compare(Compare),
+    Plot(Plot),
+}
+
+/// One run against one server.
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// What to do.
-    #[command(subcommand)]
     pub(crate) mode: Mode,
     /// Settings of every mode.
-    #[command(flatten)]
     pub(crate) common: Common,
 }
 
 /// Settings of every mode.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// The server.
-    #[arg(long, global = true, default_value = "127.0.0.1:8000")]
-    pub(crate) addr: SocketAddr,
+    /// The server: ADDRESS:PORT, ws://HOST:PORT or wss://HOST:PORT.
+    #[arg(long, visible_alias = "url", global = true, default_value = "127.0.0.1:8000")]
+    pub(crate) addr: Target,
+    /// With wss://, trust the certificates in this PEM file, and what authorities among them signed.
+    #[arg(long, global = true, conflicts_with = "tls_insecure")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// With wss://, trust every certificate.
+    #[arg(long, global = true)]
+    pub(crate) tls_insecure: bool,
     /// Allow an address that is not loopback. Load only what is yours.
     #[arg(long, global = true)]
     pub(crate) i_own_this_target: bool,
@@ -39,6 +64,10 @@ pub(crate) struct Common {
     /// /connection/websocket]
     #[arg(long, global = true)]
     pub(crate) path: Option<String>,
+    /// Request path of publishers, for servers where these connect elsewhere than subscribers and
+    /// hear nothing; `{topic}` is filled in. [default: that of subscribers, which they are, too]
+    #[arg(long, global = true)]
+    pub(crate) publish_path: Option<String>,
     /// Topics are named TOPIC-0, TOPIC-1 and so on.
     #[arg(long, global = true, default_value = "load")]
     pub(crate) topic: String,
@@ -57,12 +86,15 @@ pub(crate) struct Common {
     /// Stop after this many messages (churn: cycles); there is no warm-up then.
     #[arg(long, global = true)]
     pub(crate) count: Option<u64>,
-    /// Report processor time and memory of this process.
+    /// Report processor time and memory of this process and its children.
     #[arg(long, global = true)]
     pub(crate) server_pid: Option<u32>,
     /// Write the result as JSON to this file as well.
     #[arg(long, global = true)]
     pub(crate) json: Option<PathBuf>,
+    /// Show no progress.
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
 }
 
 /// How clients talk to the server.
@@ -84,9 +116,12 @@ pub(crate) enum Mode {
         /// How many connections.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         connections: u32,
-        /// Messages under way on each.
+        /// Messages under way on each, at most.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
         depth: u32,
+        /// Messages per second over all connections, due at fixed times; else each follows an answer.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+        rate: Option<u64>,
         /// Payload bytes.
         #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
         size: u32,
@@ -192,9 +227,15 @@ impl Mode {
 impl Common {
     /// Why this run must not start, if so.
     pub(crate) fn objection(&self, mode: Mode, open_files_max: u64) -> Option<String> {
-        if !self.addr.ip().is_loopback() && !self.i_own_this_target {
+        if !self.addr.addr.ip().is_loopback() && !self.i_own_this_target {
             return Some(format!(
                 "{} is not a loopback address; say --i-own-this-target if you may load it",
+                self.addr.addr
+            ));
+        }
+        if self.addr.scheme == Scheme::Wss && self.trust().is_none() {
+            return Some(format!(
+                "{}: say --tls-ca FILE whom to trust, or --tls-insecure to trust everybody",
                 self.addr
             ));
         }
@@ -211,10 +252,33 @@ impl Common {
         {
             return Some(format!("{subscriptions} subscriptions need as many topics"));
         }
+        if self.publish_path.is_some() {
+            let Mode::Fanout { subscribers, topics, .. } = mode else {
+                return Some("--publish-path is for fanout".to_owned());
+            };
+            if self.protocol != Protocol::Raw || subscribers < topics {
+                let needs = "--publish-path needs --protocol raw and a subscriber for each topic";
+                return Some(needs.to_owned());
+            }
+        }
         // Each thread has a poll and a waker, and there are the standard streams and files of /proc.
         let files = u64::from(mode.connections()) + 2 * u64::from(self.threads) + 16;
         (files > open_files_max)
             .then(|| format!("needs {files} open files, the hard limit is {open_files_max}"))
+    }
+
+    /// Whose certificates are accepted; `None`: that was not said.
+    pub(crate) fn trust(&self) -> Option<Trust> {
+        let anybody = self.tls_insecure.then_some(Trust::Anybody);
+        self.tls_ca.clone().map(Trust::Listed).or(anybody)
+    }
+
+    /// The request path of a publisher to `topic`.
+    pub(crate) fn publisher_path(&self, mode: Mode, topic: &str) -> String {
+        match &self.publish_path {
+            Some(path) => path.replace("{topic}", topic),
+            None => self.request_path(mode, topic),
+        }
     }
 
     /// The request path of a connection to `topic`.
@@ -242,7 +306,21 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Options, clap::Error> {
-        Options::try_parse_from(line.split(' '))
+        let CommandLine { command, common } = CommandLine::try_parse_from(line.split(' '))?;
+        let Command::Load(mode) = command else { panic!("{line} is no load") };
+        Ok(Options { mode, common })
+    }
+
+    #[test]
+    fn tls_wants_to_be_told_whom_to_trust() {
+        let objection = |line: &str| {
+            let options = parse(line).unwrap();
+            options.common.objection(options.mode, 10_000)
+        };
+        assert!(objection("x idle --url wss://127.0.0.1:1").unwrap().contains("--tls-ca"));
+        assert_eq!(objection("x idle --url wss://127.0.0.1:1 --tls-insecure"), None);
+        assert_eq!(objection("x idle --url wss://127.0.0.1:1 --tls-ca ca.pem"), None);
+        assert!(parse("x idle --tls-ca ca.pem --tls-insecure").is_err());
     }
 
     #[test]

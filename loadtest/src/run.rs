@@ -11,16 +11,18 @@ use std::time::Duration;
 use mio::{Poll, Waker};
 
 use crate::clock::Clock;
+use crate::link::Server;
 use crate::mode::churn::Churn;
 use crate::mode::echo::Echo;
-use crate::mode::fanout::{Fanout, Pace, Shape};
+use crate::mode::fanout::{Fanout, Listening, Pace, Shape};
 use crate::mode::idle::Idle;
 use crate::mode::stalled::Stalled;
 use crate::options::{Mode, Options};
-use crate::process;
+use crate::process::{self, KernelMemory, Usage};
 use crate::report::{Faults, Report};
 use crate::sequence::Arrivals;
 use crate::shared::{Shared, Stage};
+use crate::tls::{Tls, Trust};
 use crate::worker::{Driver, Findings, WAKER, Worker};
 
 /// How often the main thread looks.
@@ -49,7 +51,10 @@ pub(crate) struct Outcome {
 /// Errors: a poll, waker or thread could not be made, or a worker failed.
 pub(crate) fn run(options: &Options, stop: &AtomicBool) -> io::Result<Outcome> {
     let threads = usize::from(options.common.threads);
-    let shape = shape(options.mode);
+    let target = options.common.addr.clone();
+    let tls = Tls::of(&target, &options.common.trust().unwrap_or(Trust::Anybody))?;
+    let server = Server { target, tls };
+    let shape = shape(options);
     let mut polls = Vec::new();
     let mut wakers = Vec::new();
     for _ in 0..threads {
@@ -68,7 +73,7 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> io::Result<Outcome> {
             poll,
             driver: driver(options, shape),
             shared: Arc::clone(&shared),
-            addr: options.common.addr,
+            server: server.clone(),
             protocol: options.common.protocol,
             burst: usize::from(options.common.burst),
             indices: indices(options.mode.connections(), number, threads),
@@ -89,8 +94,9 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> io::Result<Outcome> {
     Ok(progress.outcome(findings, shape))
 }
 
-fn shape(mode: Mode) -> Option<Shape> {
-    let Mode::Fanout { subscribers, topics, publishers, rate, rate_to_all, window, size } = mode
+fn shape(options: &Options) -> Option<Shape> {
+    let Mode::Fanout { subscribers, topics, publishers, rate, rate_to_all, window, size } =
+        options.mode
     else {
         return None;
     };
@@ -100,15 +106,18 @@ fn shape(mode: Mode) -> Option<Shape> {
     };
     let (size, run) = (bytes(size), fastrand::u32(..));
     let to_all = rate_to_all.map(|rate| SECOND / rate);
-    Some(Shape { subscribers, topics, publishers, to_all, pace, size, run })
+    let are_apart = options.common.publish_path.is_some();
+    let listening = if are_apart { Listening::Subscribers } else { Listening::Everybody };
+    Some(Shape { subscribers, topics, publishers, listening, to_all, pace, size, run })
 }
 
 fn driver(options: &Options, shape: Option<Shape>) -> Box<dyn Driver + Send> {
     let (common, mode) = (&options.common, options.mode);
     match (mode, shape) {
         (Mode::Fanout { .. }, Some(shape)) => Box::new(Fanout::new(common, mode, shape)),
-        (Mode::Echo { depth, size, .. }, _) => {
-            Box::new(Echo::new(common, mode, depth, bytes(size)))
+        (Mode::Echo { depth, size, rate, .. }, _) => {
+            let interval = rate.map(|rate| SECOND * u64::from(common.threads) / rate);
+            Box::new(Echo::new(common, mode, depth, bytes(size), interval))
         }
         (Mode::Churn { size, .. }, _) => Box::new(Churn::new(common, mode, bytes(size))),
         (Mode::Stalled { topics, subscriptions, .. }, _) => {
@@ -134,8 +143,8 @@ struct Moment {
     nanos: u64,
     arrived: u64,
     client_micros: u64,
-    server_micros: Option<u64>,
-    server_bytes: Option<u64>,
+    server: Option<Usage>,
+    kernel: KernelMemory,
 }
 
 struct Progress<'a> {
@@ -246,7 +255,7 @@ impl<'a> Progress<'a> {
             Ok(Ok(_)) => return Err(io::Error::other("a worker has ended too early")),
         }
         let now = self.shared.clock.nanos();
-        if now - self.shown.0 >= SECOND {
+        if now - self.shown.0 >= SECOND && !self.options.common.quiet {
             self.show(now);
         }
         Ok(())
@@ -275,9 +284,9 @@ impl<'a> Progress<'a> {
         Moment {
             nanos: self.shared.clock.nanos(),
             arrived: self.shared.arrived.load(Ordering::Acquire),
-            client_micros: process::processor_micros(std::process::id()).unwrap_or(0),
-            server_micros: pid.and_then(process::processor_micros),
-            server_bytes: pid.and_then(process::resident_bytes),
+            client_micros: process::own_processor_micros(),
+            server: pid.and_then(process::usage),
+            kernel: process::kernel_memory(),
         }
     }
 
@@ -327,20 +336,39 @@ impl<'a> Progress<'a> {
         report.put_latency("handshake", &sum.handshake);
         let client = to.client_micros - from.client_micros;
         report.put_ratio("client_cpu_us_per_unit", client as f64, units);
-        if let (Some(before), Some(after)) = (from.server_micros, to.server_micros) {
-            let server = after.saturating_sub(before) as f64;
+        if let (Some(before), Some(after)) = (from.server, to.server) {
+            let server = after.processor_micros.saturating_sub(before.processor_micros) as f64;
             report.put_ratio("server_cpu_us_per_unit", server, units);
             report.put_ratio("server_cpu_percent", server * 1e5, nanos);
         }
-        let (opening, measured) = (self.opening.0, self.measuring.1);
-        if let (Some(before), Some(after)) = (opening.server_bytes, measured.server_bytes) {
-            report.put("server_rss_bytes", after);
-            let connections = f64::from(mode.connections());
-            let grown = after as f64 - before as f64;
-            report.put_ratio("server_rss_bytes_per_connection", grown, connections);
-        }
+        self.report_memory(&mut report);
         report.put_faults(&sum.faults);
         report
+    }
+
+    /// Memory for each connection and, of those that only stay, the time that staying takes.
+    fn report_memory(&self, report: &mut Report) {
+        let connections = f64::from(self.options.mode.connections());
+        let (opening, staying, end) = (&self.opening.0, &self.measuring.0, &self.measuring.1);
+        let grown = |before: u64, after: u64| after as f64 - before as f64;
+        if let (Some(before), Some(after)) = (opening.server, end.server) {
+            let resident = grown(before.resident_bytes, after.resident_bytes);
+            report.put("server_rss_bytes", after.resident_bytes);
+            report.put_ratio("server_rss_bytes_per_connection", resident, connections);
+        }
+        if !matches!(self.options.mode, Mode::Idle { .. }) {
+            return;
+        }
+        let (before, after) = (opening.kernel, end.kernel);
+        let slab = grown(before.slab_bytes, after.slab_bytes);
+        report.put_ratio("kernel_slab_bytes_per_connection", slab, connections);
+        let tcp = grown(before.tcp_bytes, after.tcp_bytes);
+        report.put_ratio("kernel_tcp_bytes_per_connection", tcp, connections);
+        if let (Some(before), Some(after)) = (staying.server, end.server) {
+            let seconds = (end.nanos - staying.nanos) as f64 / 1e9;
+            let micros = grown(before.processor_micros, after.processor_micros);
+            report.put_ratio("server_cpu_us_per_connection_second", micros, connections * seconds);
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! One thread: a poll, its connections, and the driver that says what they do.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::histogram::Histogram;
 use crate::language::Language;
-use crate::link::{End, Event, Link};
+use crate::link::{End, Event, Link, Server};
 use crate::options::Protocol;
 use crate::report::Faults;
 use crate::sequence::Arrivals;
@@ -139,7 +138,7 @@ pub(crate) struct Worker {
     /// Counters of the run.
     pub(crate) shared: Arc<Shared>,
     /// The server.
-    pub(crate) addr: SocketAddr,
+    pub(crate) server: Server,
     /// Its language.
     pub(crate) protocol: Protocol,
     /// Connections that are set up at the same time.
@@ -250,11 +249,23 @@ impl Rounds {
                 broken = true;
             }
         });
-        let flushed = link.flush().is_ok();
-        if broken || !flushed || !alive.unwrap_or(false) {
+        let flushed = link.flush();
+        if broken || flushed.is_err() || !matches!(alive, Ok(true)) {
+            if let Some(error) = alive.err().or(flushed.err()) {
+                self.explain(&link, &error);
+            }
             self.end(slot, &link, turn);
         } else {
             self.links.slots[slot] = Some((index, link));
+        }
+    }
+
+    /// Says why the first connection did not come up: of the others there is a count.
+    fn explain(&self, link: &Link, error: &io::Error) {
+        if link.end() == End::Failed && self.faults.failed == 0 {
+            let line = format!("{}: {error}\n", self.worker.server.target);
+            // A courtesy: a closed stderr does not end the run.
+            _ = io::stderr().write_all(line.as_bytes());
         }
     }
 
@@ -307,7 +318,7 @@ impl Rounds {
             let language = Language::new(self.worker.protocol, topic, also);
             let begun = turn.shared.clock.nanos();
             let room = self.worker.driver.room();
-            let begun = Link::begin(self.worker.addr, index, &path, language, begun, room);
+            let begun = Link::begin(&self.worker.server, index, &path, language, begun, room);
             let Ok(mut link) = begun else {
                 self.fail(turn);
                 continue;
@@ -318,7 +329,7 @@ impl Rounds {
             });
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registry = self.worker.poll.registry();
-            if registry.register(&mut link.stream, Token(slot), interest).is_err() {
+            if registry.register(&mut link.transport.stream, Token(slot), interest).is_err() {
                 self.free.push(slot);
                 self.fail(turn);
                 continue;

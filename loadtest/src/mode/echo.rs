@@ -1,4 +1,4 @@
-//! Echo: every connection keeps `depth` messages under way.
+//! Echo: every connection keeps `depth` messages under way, or no more than that at a given rate.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,12 @@ pub(crate) struct Echo {
     depth: u32,
     size: usize,
     lanes: Vec<Lane>,
-    started: bool,
+    /// Nanoseconds between two messages of this worker; `None`: each follows an answer.
+    interval: Option<u64>,
+    /// When the load began, in nanoseconds of the run's clock.
+    started: Option<u64>,
+    /// Messages that were sent because they were due.
+    paced: u64,
     findings: Findings,
     /// Arrivals and messages sent since the counters of the run were told.
     untold: (u64, u64),
@@ -35,32 +40,68 @@ struct Lane {
 }
 
 impl Echo {
-    /// With `depth` messages of `size` bytes under way on each connection.
-    pub(crate) fn new(common: &Common, mode: Mode, depth: u32, size: usize) -> Self {
+    /// With `depth` messages of `size` bytes under way on each connection; with an `interval`, one
+    /// of all of them each so many nanoseconds.
+    pub(crate) fn new(
+        common: &Common,
+        mode: Mode,
+        depth: u32,
+        size: usize,
+        interval: Option<u64>,
+    ) -> Self {
         Self {
             common: common.clone(),
             mode,
             depth,
             size,
             lanes: Vec::new(),
-            started: false,
+            interval,
+            started: None,
+            paced: 0,
             findings: Findings::none(1),
             untold: (0, 0),
             payload: Vec::new(),
         }
     }
 
-    fn send(&mut self, slot: usize, link: &mut Link, turn: &Turn<'_>) {
+    /// Sends a message that was due at `due`.
+    fn send(&mut self, slot: usize, link: &mut Link, due: u64, turn: &Turn<'_>) {
         if !link.is_open() || !turn.shared.spend() {
             return;
         }
         let lane = &mut self.lanes[slot];
         numbered::encode(lane.next, self.size, &mut self.payload);
         lane.next = lane.next.wrapping_add(1);
-        lane.sent.push_back(turn.shared.clock.nanos());
+        lane.sent.push_back(due);
         self.findings.sent[0] += 1;
         self.untold.1 += 1;
         link.send(&self.payload);
+    }
+
+    /// Fills every connection.
+    fn begin(&mut self, links: &mut Links, now: u64, turn: &Turn<'_>) {
+        for slot in 0..self.lanes.len() {
+            let Some(link) = links.touch(slot) else { continue };
+            (0..self.depth).for_each(|_| self.send(slot, link, now, turn));
+        }
+    }
+
+    /// Sends what is due by `now`, on each connection in turn; returns the nanoseconds until the
+    /// next is. A connection that is full is waited for: what is late counts from when it was due.
+    fn keep_pace(&mut self, links: &mut Links, interval: u64, now: u64, turn: &Turn<'_>) -> u64 {
+        let started = self.started.unwrap_or(now);
+        loop {
+            let due = started + self.paced * interval;
+            if due > now || self.lanes.is_empty() {
+                return due - now.min(due);
+            }
+            let lanes = u64::try_from(self.lanes.len()).unwrap_or(u64::MAX);
+            let slot = usize::try_from(self.paced % lanes).unwrap_or(0);
+            let is_full = self.lanes[slot].sent.len() >= usize::try_from(self.depth).unwrap_or(1);
+            let Some(link) = links.touch(slot).filter(|_| !is_full) else { return interval };
+            self.paced += 1;
+            self.send(slot, link, due, turn);
+        }
     }
 }
 
@@ -86,8 +127,8 @@ impl Driver for Echo {
         if turn.stage == Stage::Measuring {
             self.findings.latency.record(turn.shared.clock.nanos().saturating_sub(sent));
         }
-        if turn.is_sending() {
-            self.send(slot, link, turn);
+        if turn.is_sending() && self.interval.is_none() {
+            self.send(slot, link, turn.shared.clock.nanos(), turn);
         }
     }
 
@@ -96,16 +137,20 @@ impl Driver for Echo {
     }
 
     fn act(&mut self, links: &mut Links, turn: &Turn<'_>) -> Option<Duration> {
-        if turn.is_sending() && !self.started {
-            self.started = true;
-            for slot in 0..self.lanes.len() {
-                let Some(link) = links.touch(slot) else { continue };
-                (0..self.depth).for_each(|_| self.send(slot, link, turn));
+        let mut wait = None;
+        if turn.is_sending() {
+            let now = turn.shared.clock.nanos();
+            let is_first = self.started.is_none();
+            self.started.get_or_insert(now);
+            match self.interval {
+                Some(interval) => wait = Some(self.keep_pace(links, interval, now, turn)),
+                None if is_first => self.begin(links, now, turn),
+                None => {}
             }
         }
         turn.shared.expected.fetch_add(std::mem::take(&mut self.untold.1), Ordering::AcqRel);
         turn.shared.arrived.fetch_add(std::mem::take(&mut self.untold.0), Ordering::AcqRel);
-        None
+        wait.map(Duration::from_nanos)
     }
 
     fn finish(mut self: Box<Self>) -> Findings {

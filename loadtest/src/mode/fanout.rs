@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     pub(crate) topics: u32,
     /// How many publishers.
     pub(crate) publishers: u16,
+    /// Whom publications reach.
+    pub(crate) listening: Listening,
     /// Nanoseconds between the publications that reach all connections, if there are any: the
     /// publisher behind the others sends them to the topic behind the others.
     pub(crate) to_all: Option<u64>,
@@ -35,6 +37,15 @@ pub(crate) struct Shape {
     pub(crate) size: usize,
     /// Tells runs apart.
     pub(crate) run: u32,
+}
+
+/// Whom publications reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listening {
+    /// All connections of their topic, publishers too.
+    Everybody,
+    /// Subscribers; publishers connect elsewhere and hear nothing.
+    Subscribers,
 }
 
 /// What sets the pace of publishers.
@@ -69,8 +80,11 @@ impl Shape {
     /// Connections of each topic.
     pub(crate) fn receivers(&self) -> Vec<Topic> {
         let dealt = |all: u32, topic: u32| all / self.topics + u32::from(topic < all % self.topics);
-        let receivers =
-            |topic| dealt(self.subscribers, topic) + dealt(u32::from(self.publishers), topic);
+        let publishers = match self.listening {
+            Listening::Everybody => u32::from(self.publishers),
+            Listening::Subscribers => 0,
+        };
+        let receivers = |topic| dealt(self.subscribers, topic) + dealt(publishers, topic);
         let all = self.subscribers + u32::from(self.all_publishers());
         let to_all = self.to_all.map(|_| Topic::new(all));
         (0..self.topics).map(|topic| Topic::new(receivers(topic))).chain(to_all).collect()
@@ -232,7 +246,11 @@ impl Driver for Fanout {
         let topic = format!("{}-{}", self.common.topic, self.shape.topic(index));
         let to_all = self.shape.to_all.filter(|_| !self.shape.is_to_all(index));
         let also = to_all.map(|_| format!("{}-{}", self.common.topic, self.shape.topics));
-        let path = self.common.request_path(self.mode, &topic);
+        let path = if index < u64::from(self.shape.all_publishers()) {
+            self.common.publisher_path(self.mode, &topic)
+        } else {
+            self.common.request_path(self.mode, &topic)
+        };
         Place { path, topic, also: also.into_iter().collect() }
     }
 
@@ -330,7 +348,8 @@ mod tests {
 
     fn shape(subscribers: u32, topics: u32, publishers: u16) -> Shape {
         let pace = Pace::Window(1);
-        Shape { subscribers, topics, publishers, to_all: None, pace, size: 32, run: 1 }
+        let listening = Listening::Everybody;
+        Shape { subscribers, topics, publishers, listening, to_all: None, pace, size: 32, run: 1 }
     }
 
     #[test]
@@ -350,5 +369,11 @@ mod tests {
         let topics: Vec<u32> = (0..8).map(|index| shape.topic(index)).collect();
         assert_eq!(topics, [0, 1, 3, 0, 1, 2, 0, 1]); // the third publishes to all
         assert_eq!(shape.deliveries(&shape.receivers(), &[10, 1, 2]), [30, 3, 16]);
+    }
+
+    #[test]
+    fn publishers_elsewhere_are_not_expected_to_hear() {
+        let shape = Shape { listening: Listening::Subscribers, ..shape(5, 3, 2) };
+        assert_eq!(shape.deliveries(&shape.receivers(), &[10, 1]), [20, 2]);
     }
 }

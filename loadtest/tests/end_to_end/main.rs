@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+mod compare;
 mod server;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringway-loadtest");

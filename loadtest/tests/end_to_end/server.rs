@@ -73,7 +73,12 @@ type Topics = Arc<Mutex<BTreeMap<String, Topic>>>;
 
 /// Starts a server; it lives as long as the test process.
 pub(crate) fn start() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    start_at("127.0.0.1:0".parse().expect("an address"))
+}
+
+/// Starts a server at this address.
+pub(crate) fn start_at(addr: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind(addr).expect("the address is free");
     let addr = listener.local_addr().expect("a bound address");
     let topics = Topics::default();
     thread::spawn(move || {
