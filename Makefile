@@ -7,13 +7,15 @@ QUICK := target/quick/ringway
 # Seconds for each fuzz target, seeds for the simulation, where a load test goes.
 FUZZ_SECONDS ?= 15
 SIM_SEEDS ?= 256
+# Benches of times; the others have targets of their own.
+BENCHES := $(filter-out instructions million,$(basename $(notdir $(wildcard benches/*.rs))))
 LOAD ?= --help
 STATIC := x86_64-unknown-linux-gnu
 IMAGE ?= ringway:latest
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## build and start the gateway: clients on 127.0.0.1:8000, operators on 127.0.0.1:9000
@@ -34,7 +36,19 @@ check: ## formatting, lints, dependencies; no test is run
 
 .PHONY: bench
 bench: ## measure the hot functions (criterion)
-	cargo bench --bench '*'
+	cargo bench $(patsubst %,--bench %,$(BENCHES))
+
+.PHONY: bench-check
+bench-check: ## count instructions (callgrind); fail where 3 % more than in benches/instructions.txt
+	cargo bench --quiet --profile quick --bench instructions
+
+.PHONY: bench-bless
+bench-bless: ## write benches/instructions.txt anew
+	RINGWAY_BLESS=1 cargo bench --quiet --profile quick --bench instructions
+
+.PHONY: million
+million: ## a million simulated connections on one shard: memory of each, time of a delivery
+	cargo bench --quiet --profile quick --bench million
 
 .PHONY: load
 load: ## load the gateway on loopback: 15,000 clients, nothing lost, a drain that tells all

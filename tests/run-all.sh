@@ -77,6 +77,8 @@ step autobahn .ci/autobahn "$RINGWAY"
 step fuzz tests/fuzz.sh "${FUZZ_SECONDS:-5}"
 if [ -n "$full" ]; then
   step mutants tests/mutants.sh
+  step instructions make --no-print-directory bench-check
+  step million make --no-print-directory million
   step release cargo build --release --workspace --bins
 fi
 echo "$passed passed, $failed failed"
