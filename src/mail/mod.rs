@@ -2,5 +2,6 @@
 
 pub mod close;
 pub mod frames;
+mod lane;
 pub mod message;
 pub mod post;

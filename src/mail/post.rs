@@ -1,13 +1,12 @@
 //! The lanes between threads.
 //!
 //! Each ordered pair of threads has a request lane and a delivery lane, both bounded and first in,
-//! first out. Nobody ever blocks on them. A thread to itself uses the same two lanes.
+//! first out. Nobody ever blocks on them. A thread to itself has the same two lanes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use rtrb::{Consumer, Producer, PushError, RingBuffer};
-
+use super::lane::{self, Lanes};
 use super::message::{Delivery, Request};
 
 /// Capacities of the lanes.
@@ -23,10 +22,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Post {
     node: usize,
-    requests_in: Vec<Consumer<Request>>,
-    requests_out: Vec<Producer<Request>>,
-    deliveries_in: Vec<Consumer<Delivery>>,
-    deliveries_out: Vec<Producer<Delivery>>,
+    requests: Lanes<Request>,
+    deliveries: Lanes<Delivery>,
     /// Which threads were posted to since the last [`Post::wakes`].
     posted: Vec<bool>,
     /// What was taken from the lanes of each thread since the last [`Post::wakes`].
@@ -43,29 +40,18 @@ struct Taken {
 /// Connects `nodes` threads; the shards come first, then the control thread.
 pub fn connect(nodes: usize, settings: Settings) -> Vec<Post> {
     let sleeping: Arc<[AtomicBool]> = (0..nodes).map(|_| AtomicBool::new(false)).collect();
-    let mut posts: Vec<Post> = (0..nodes)
-        .map(|node| Post {
-            node,
-            requests_in: Vec::new(),
-            requests_out: Vec::new(),
-            deliveries_in: Vec::new(),
-            deliveries_out: Vec::new(),
-            posted: vec![false; nodes],
-            taken: vec![Taken::default(); nodes],
-            sleeping: Arc::clone(&sleeping),
-        })
-        .collect();
-    for from in 0..nodes {
-        for to in 0..nodes {
-            let (producer, consumer) = RingBuffer::new(settings.requests_max);
-            posts[from].requests_out.push(producer);
-            posts[to].requests_in.push(consumer);
-            let (producer, consumer) = RingBuffer::new(settings.deliveries_max);
-            posts[from].deliveries_out.push(producer);
-            posts[to].deliveries_in.push(consumer);
-        }
-    }
-    posts
+    let requests = lane::connect(nodes, settings.requests_max);
+    let deliveries = lane::connect(nodes, settings.deliveries_max);
+    let ends = requests.into_iter().zip(deliveries).enumerate();
+    ends.map(|(node, (requests, deliveries))| Post {
+        node,
+        requests,
+        deliveries,
+        posted: vec![false; nodes],
+        taken: vec![Taken::default(); nodes],
+        sleeping: Arc::clone(&sleeping),
+    })
+    .collect()
 }
 
 impl Post {
@@ -85,30 +71,29 @@ impl Post {
     /// Errors: the request.
     #[expect(clippy::result_large_err, reason = "a refused request is put into a queue at once")]
     pub fn request(&mut self, to: usize, request: Request) -> Result<(), Request> {
-        let lane = &mut self.requests_out[to];
-        if lane.is_abandoned() {
+        if self.requests.is_abandoned(to) {
             return Ok(());
         }
-        lane.push(request).map_err(|PushError::Full(request)| request)?;
+        self.requests.push(to, request)?;
         self.posted[to] = true;
         Ok(())
     }
 
     /// The oldest request from thread `from`, left in the lane.
     pub fn peek_request(&self, from: usize) -> Option<&Request> {
-        self.requests_in[from].peek().ok()
+        self.requests.peek(from)
     }
 
     /// Takes the oldest request from thread `from`, which is woken when it may be waiting for room.
     pub fn take_request(&mut self, from: usize) -> Option<Request> {
-        let request = self.requests_in[from].pop().ok()?;
+        let request = self.requests.pop(from)?;
         self.taken[from].requests += 1;
         Some(request)
     }
 
     /// Whether thread `to` has room for one more delivery, or has ended and needs none.
     pub fn has_delivery_room(&self, to: usize) -> bool {
-        !self.deliveries_out[to].is_full() || self.deliveries_out[to].is_abandoned()
+        !self.deliveries.is_full(to) || self.deliveries.is_abandoned(to)
     }
 
     /// Delivers to thread `to`, which must have room. A thread that has ended hears nothing.
@@ -116,31 +101,31 @@ impl Post {
     /// # Panics
     /// If it has none: ask [`Post::has_delivery_room`] first.
     pub fn deliver(&mut self, to: usize, delivery: Delivery) {
-        let lane = &mut self.deliveries_out[to];
-        if lane.is_abandoned() {
+        if self.deliveries.is_abandoned(to) {
             return;
         }
-        // Its thread may end between the question and the push.
-        let pushed = lane.push(delivery);
-        assert!(pushed.is_ok() || lane.is_abandoned(), "a delivery was posted without room for it");
+        let is_posted = self.deliveries.push(to, delivery).is_ok();
+        // Its thread may have ended between the question and the push.
+        let is_heard = is_posted || self.deliveries.is_abandoned(to);
+        assert!(is_heard, "a delivery was posted without room for it");
         self.posted[to] = true;
     }
 
     /// Takes the oldest delivery from thread `from`, which is woken when it may be waiting for room.
     pub fn take_delivery(&mut self, from: usize) -> Option<Delivery> {
-        let delivery = self.deliveries_in[from].pop().ok()?;
+        let delivery = self.deliveries.pop(from)?;
         self.taken[from].deliveries += 1;
         Some(delivery)
     }
 
     /// Whether deliveries wait for this thread.
     pub fn has_deliveries(&self) -> bool {
-        self.deliveries_in.iter().any(|lane| !lane.is_empty())
+        self.deliveries.has_any()
     }
 
     /// Whether thread `to` has room for one more request, or has ended and needs none.
     pub fn has_request_room(&self, to: usize) -> bool {
-        !self.requests_out[to].is_full() || self.requests_out[to].is_abandoned()
+        !self.requests.is_full(to) || self.requests.is_abandoned(to)
     }
 
     /// Calls `wake` for each other thread that sleeps and was posted to, or may have found one of its
@@ -179,13 +164,9 @@ impl Post {
     /// whether a lane was full cannot be told in the moment of taking.
     fn made_room(&mut self, from: usize) -> bool {
         let taken = std::mem::take(&mut self.taken[from]);
-        was_full(&self.requests_in[from], taken.requests)
-            || was_full(&self.deliveries_in[from], taken.deliveries)
+        self.requests.was_full(from, taken.requests)
+            || self.deliveries.was_full(from, taken.deliveries)
     }
-}
-
-fn was_full<T>(lane: &Consumer<T>, taken: usize) -> bool {
-    taken > 0 && lane.slots() + taken >= lane.buffer().capacity()
 }
 
 #[cfg(test)]
