@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::dialect::cause::{Cause, Farewell, Protocol};
 use crate::dialect::client_id::ClientId;
 use crate::dialect::{Answer, Ticket};
+use crate::topic::name::TopicName;
 use crate::ws::close::CloseCode;
 use crate::ws::receiver::Receiver;
 
@@ -215,6 +216,13 @@ impl Connection {
             self.carry = carry;
         }
         self.settle_fin();
+    }
+
+    /// The hub has joined it to the topic of this name, which all who listen there share.
+    pub fn share_name(&mut self, name: &TopicName) {
+        if let Phase::Admitting(admission) = &mut self.phase {
+            admission.share_name(name);
+        }
     }
 
     /// The hub has answered a question.

@@ -215,6 +215,11 @@ impl Admission {
         }
     }
 
+    /// Holds the name that all who listen to its topic share.
+    pub(super) fn share_name(&mut self, name: &TopicName) {
+        self.session.share_name(name);
+    }
+
     /// Bytes on the heap, its own included.
     pub(super) fn heap_bytes(&self) -> usize {
         let peer = self.deflate.as_ref().map_or(0, |(_, peer)| size_of_val(&**peer));

@@ -158,6 +158,14 @@ impl Session {
         Ok(Opened { recovered, position, written })
     }
 
+    /// Holds `name` where its own is equal: one name for all who listen to a topic, instead of a copy
+    /// for each.
+    pub fn share_name(&mut self, name: &TopicName) {
+        if self.topic == *name {
+            self.topic = name.clone();
+        }
+    }
+
     /// Publishes a text message.
     pub(super) fn message_text(&self, text: &[u8], cx: &mut Context<'_>) {
         self.publish(Payload::Text(Bytes::copy_from_slice(text)), cx);
@@ -316,6 +324,17 @@ mod tests {
             session("stream:a").opened(answer, &namespaces(), None, &mut Vec::new()).unwrap();
         assert_eq!(opened.recovered, Some(false));
         assert_eq!(opened.position, Some(position(8, "e1")));
+    }
+
+    #[test]
+    fn a_client_holds_the_name_that_all_of_its_topic_share() {
+        let shared = topic("stream:a");
+        let mut session = session("stream:a");
+        session.share_name(&topic("stream:b"));
+        assert_eq!(session.topic, shared);
+        assert!(!session.topic.is_same(&shared));
+        session.share_name(&shared);
+        assert!(session.topic.is_same(&shared));
     }
 
     #[test]

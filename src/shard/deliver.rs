@@ -167,6 +167,7 @@ impl<R: Ring> Shard<R> {
             && let Some(membership) = slot.memberships.find(id)
         {
             membership.state = MembershipState::Joined(at);
+            slot.conn.share_name(self.topics.name(id));
         }
         self.answer(to, Answer::Subscribed { position, recovery });
     }

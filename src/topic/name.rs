@@ -59,6 +59,12 @@ impl TopicName {
         self.0.text.split_once(':').map_or("", |(namespace, _)| namespace)
     }
 
+    /// Whether both are clones of one name, not only equal.
+    #[cfg(test)]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The shard, of `shards`, that gives this topic its offsets.
     pub fn home(&self, shards: usize) -> usize {
         debug_assert!(shards > 0);
