@@ -62,10 +62,14 @@ pub(super) struct Buffers {
     reserve: Vec<u16>,
     /// How many buffers the kernel is offered; doubles when they were too few.
     offer: u32,
+    /// It has doubled for the leases that are out: what else found no buffer meanwhile found none for
+    /// the same reason.
+    has_doubled: bool,
 }
 
-/// The part of the buffers that is offered to the kernel at first.
-const FIRST_OFFER_SHARE: u32 = 8;
+/// The part of the buffers that is offered to the kernel at first: the kernel fills those that it has
+/// one after the other, so that all of them take memory as soon as a few thousand clients have come.
+const FIRST_OFFER_SHARE: u32 = 32;
 
 impl Buffers {
     /// Makes the buffers and gives the first of them to the kernel.
@@ -101,6 +105,7 @@ impl Buffers {
             free: 0,
             reserve: (0..pool.count).rev().collect(),
             offer: (u32::from(pool.count) / FIRST_OFFER_SHARE).max(1),
+            has_doubled: false,
         };
         buffers.top_up();
         Ok(buffers)
@@ -150,6 +155,7 @@ impl Buffers {
         let state = &mut self.states[usize::from(lease.buffer)];
         state.leases = state.leases.checked_sub(1).expect("a lease of this ring");
         self.leases -= 1;
+        self.has_doubled &= self.leases > 0;
         self.give_when_unused(lease.buffer);
     }
 
@@ -165,7 +171,8 @@ impl Buffers {
 
     /// Notes that a receive found no buffer: more are offered from now on.
     pub(super) fn exhausted(&mut self) {
-        if self.free == 0 {
+        if !self.has_doubled {
+            self.has_doubled = true;
             self.offer = (self.offer * 2).min(u32::from(self.pool.count));
             self.top_up();
         }
@@ -233,5 +240,40 @@ impl Buffers {
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         // Release: the kernel must see the entry before the tail.
         tail.store(self.tail, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::setup::{self, Settings};
+    use super::*;
+    use crate::ring::probe::Features;
+
+    fn fill(buffers: &mut Buffers, buffer: u16) -> Lease {
+        buffers.filled(Filled { buffer, len: 1, more: false })
+    }
+
+    #[test]
+    fn the_offer_doubles_once_for_the_leases_that_are_out() {
+        let ring = setup::open(&Settings::default(), Features::default()).unwrap();
+        let pool = Pool { count: 64, bytes: 4096 };
+        let mut buffers = Buffers::register(&ring, pool, Sharing::Whole).unwrap();
+        assert_eq!((buffers.free, buffers.reserve.len()), (2, 62));
+        let leases = [fill(&mut buffers, 0), fill(&mut buffers, 1)];
+        assert_eq!((buffers.free, buffers.reserve.len()), (2, 60), "others take their place");
+        for _ in 0..100 {
+            buffers.exhausted();
+        }
+        assert_eq!(buffers.free, 4);
+        leases.into_iter().for_each(|lease| buffers.release(lease));
+        buffers.exhausted();
+        assert_eq!((buffers.free, buffers.reserve.len()), (8, 56));
+        for _ in 0..10 {
+            let offered = buffers.states.iter().position(|state| state.kernels).unwrap();
+            let lease = fill(&mut buffers, u16::try_from(offered).unwrap());
+            buffers.release(lease);
+            buffers.exhausted();
+        }
+        assert_eq!((buffers.free, buffers.reserve.len()), (64, 0));
     }
 }
