@@ -11,6 +11,10 @@ use super::labels::PauseReason;
 use super::slots::Reading;
 use super::{ACCEPT_PAUSES, Accepting, Shard, is_out_of_descriptors, to_u64};
 
+/// Receives that one turn arms again after they found no buffer; as many as there are buffers where
+/// each of them wants a whole one.
+const FED_MAX: usize = 64;
+
 impl<R: Ring> Shard<R> {
     pub(super) fn handle(&mut self, completion: Completion) {
         match completion {
@@ -88,9 +92,11 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Arms the receives that found no buffer, now that the leases of this turn are back.
+    /// Arms the receives that found no buffer, oldest first, now that the leases of this turn are
+    /// back. No more than may find one: the others would only be refused again.
     pub(super) fn feed_starved(&mut self) {
-        while let Some(token) = self.starved.pop_front() {
+        for _ in 0..FED_MAX {
+            let Some(token) = self.starved.pop_front() else { return };
             if let Some(slot) = self.slots.get_mut(token)
                 && slot.reading == Reading::Starved
             {
