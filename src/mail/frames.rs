@@ -46,6 +46,11 @@ impl Frames {
         }
     }
 
+    /// Enters one frame, or several in one piece.
+    pub fn enter_one(&self, frame: Bytes) -> Bytes {
+        self.count(frame)
+    }
+
     fn count(&self, bytes: Bytes) -> Bytes {
         self.0.0.fetch_add(bytes.len() + FRAME_OVERHEAD, Ordering::Relaxed);
         Bytes::from_owner(Counted { bytes, frames: self.clone() })

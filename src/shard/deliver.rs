@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::conn::outbox::{Conflated, Piece, Pushed};
 use crate::dialect::variant::{self, Variant};
 use crate::dialect::{Answer, Recovery, Refusal, Ticket};
-use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply};
+use crate::mail::message::{Asker, Delivery, Refused, Reply};
 use crate::metrics::Writer;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Ring, Token};
@@ -18,6 +18,7 @@ use crate::topic::publication::Position;
 use crate::topic::subscribers::{Membership, MembershipState};
 
 use super::labels::Labels;
+use super::volley::Volley;
 use super::{Shard, WRITTEN_BYTES_MAX, to_u64};
 
 /// Deliveries that one turn takes from one lane.
@@ -56,80 +57,107 @@ impl Replaced {
 impl<R: Ring> Shard<R> {
     /// Takes deliveries from all lanes, within the limits of a turn.
     pub(super) fn handle_deliveries(&mut self) {
-        let mut bytes = 0;
-        let mut walked = 0;
+        let mut volley = std::mem::take(&mut self.volley);
+        let (mut bytes, mut walked) = (0, 0);
         let arena_max = self.desk.arena.len() + WRITTEN_BYTES_MAX;
         for from in self.lanes() {
             for _ in 0..DELIVERIES_MAX {
-                if bytes >= BYTES_MAX || walked >= WALKED_MAX || self.desk.arena.len() >= arena_max
-                {
+                let bytes_left = BYTES_MAX.saturating_sub(bytes);
+                let is_enough = volley.bytes() >= bytes_left || walked >= WALKED_MAX;
+                if is_enough || self.desk.arena.len() >= arena_max {
                     break;
                 }
                 let Some(delivery) = self.post.take_delivery(from) else { break };
                 match delivery {
                     Delivery::Publication { encoded, ack } => {
-                        let (longest, count) = self.fan_out(&encoded);
-                        bytes += longest;
-                        walked += count;
-                        if let Some((asker, _)) = ack {
-                            self.answer(asker, Answer::Published);
+                        if !volley.takes(&encoded, bytes_left) {
+                            bytes += volley.bytes();
+                            walked += self.fire(&mut volley);
                         }
+                        volley.add(encoded, ack.map(|(asker, _)| asker));
                     }
-                    Delivery::Reply { to, reply } => self.replied(to, reply),
+                    Delivery::Reply { to, reply } => {
+                        bytes += volley.bytes();
+                        walked += self.fire(&mut volley);
+                        self.replied(to, reply);
+                        self.hand_over_answers();
+                    }
                 }
-                self.hand_over_answers();
             }
+            // What another lane brings is of another home, so of another topic.
+            bytes += volley.bytes();
+            walked += self.fire(&mut volley);
         }
+        self.volley = volley;
     }
 
-    /// Queues a publication for its subscribers here; returns the bytes of the longest form and the
-    /// number of subscribers.
-    fn fan_out(&mut self, encoded: &Encoded) -> (usize, usize) {
-        let Some(id) = self.topics.id(&encoded.topic) else { return (0, 0) };
-        let mut longest = 0;
-        let mut walked = 0;
+    /// Delivers what has come together, and answers those who asked; returns the number of
+    /// subscribers.
+    fn fire(&mut self, volley: &mut Volley) -> usize {
+        let walked = self.fan_out(volley);
+        for &asker in &volley.askers {
+            self.answer(asker, Answer::Published);
+        }
+        volley.clear();
+        self.hand_over_answers();
+        walked
+    }
+
+    /// Queues publications of one topic for its subscribers here; returns the number of subscribers.
+    fn fan_out(&mut self, volley: &Volley) -> usize {
+        let Some(first) = volley.publications().first() else { return 0 };
+        let Some(id) = self.topics.id(&first.topic) else { return 0 };
+        let (mut walked, mut deliveries) = (0, 0);
         let mut lagging = Vec::new();
         for variant in Variant::ALL {
             let form = usize::from(variant.form());
-            let Some(bytes) = &encoded.forms[form] else { continue };
+            let Some(bytes) = volley.joined(form, &self.frames) else { continue };
+            let count = volley.frames(form).count();
             let members = self.topics.members(id, form);
-            let frame: Rc<Bytes> = Rc::new(bytes.clone());
-            if variant::is_compressed(bytes) {
-                self.desk.codec.note_shared(members.len());
+            let compressed = volley.frames(form).filter(|frame| variant::is_compressed(frame));
+            let compressed = compressed.count();
+            if compressed > 0 {
+                self.desk.codec.note_shared(members.len() * compressed);
             }
-            longest = longest.max(bytes.len());
             walked += members.len();
+            deliveries += members.len() * count;
+            let queued = bytes.len();
+            let frame: Rc<Bytes> = Rc::new(bytes);
+            // Values that take each other's places stay apart.
+            let values: Vec<Rc<Bytes>> = match first.mode {
+                Mode::Latest => volley.frames(form).cloned().map(Rc::new).collect(),
+                Mode::Stream | Mode::Live => Vec::new(),
+            };
             let settings = &self.desk.settings.outbox;
             let mut replaced = Replaced::default();
             for &index in members {
                 let Some(slot) = self.slots.at_mut(index) else { continue };
-                if slot.outbox.is_backlogged() {
-                    let frame = Rc::clone(&frame);
-                    let pushed = match encoded.mode {
-                        Mode::Latest => replaced.note(slot.outbox.push_newest(frame, id, settings)),
-                        Mode::Stream | Mode::Live => {
-                            slot.outbox.push(Piece::Frame(frame), &[], settings)
-                        }
-                    };
-                    lagging.push((index, pushed));
-                    continue;
-                }
-                let _ = slot.outbox.push(Piece::Frame(Rc::clone(&frame)), &[], settings);
-                if !slot.flags.dirty {
-                    slot.flags.dirty = true;
-                    self.dirty.push(index);
+                if !slot.outbox.is_backlogged() {
+                    let _ = slot.outbox.push(Piece::Frame(Rc::clone(&frame)), &[], settings);
+                    if !slot.flags.dirty {
+                        slot.flags.dirty = true;
+                        self.dirty.push(index);
+                    }
+                } else if !values.is_empty() {
+                    for value in &values {
+                        let pushed = slot.outbox.push_newest(Rc::clone(value), id, settings);
+                        lagging.push((index, replaced.note(pushed)));
+                    }
+                } else {
+                    let piece = Piece::Frame(Rc::clone(&frame));
+                    lagging.push((index, slot.outbox.push(piece, &[], settings)));
                 }
             }
-            let sent = members.len() - replaced.count;
+            let sent = members.len() * count - replaced.count;
             self.numbers.messages_sent(variant.protocol(), to_u64(sent));
-            self.note_queued(bytes.len(), members.len());
+            self.note_queued(queued, members.len());
             replaced.book(&self.numbers);
         }
-        self.numbers.count(Counter::Deliveries, to_u64(walked));
+        self.numbers.count(Counter::Deliveries, to_u64(deliveries));
         for (index, pushed) in lagging {
             self.watch(index, pushed);
         }
-        (longest, walked)
+        walked
     }
 
     fn replied(&mut self, to: Asker, reply: Reply) {

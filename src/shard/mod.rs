@@ -41,6 +41,7 @@ mod memory;
 mod numbers;
 pub mod secure;
 mod slots;
+mod volley;
 mod wheel;
 
 use closes::Registry;
@@ -49,6 +50,7 @@ use flush::Flush;
 use labels::Labels;
 use memory::Weights;
 use slots::Slots;
+use volley::Volley;
 use wheel::Wheel;
 
 /// Settings of a shard.
@@ -122,6 +124,8 @@ pub struct Shard<R: Ring> {
     closes: Registry,
     desk: Desk,
     flush: Flush,
+    /// Memory for publications that are delivered together; empty between turns.
+    volley: Volley,
     /// Slots with output, in the order in which they got it.
     dirty: Vec<u32>,
     /// Slots with received bytes to go on with.
@@ -235,6 +239,7 @@ impl<R: Ring> Shard<R> {
                 settings: Arc::clone(&settings.conn),
             },
             flush: Flush::default(),
+            volley: Volley::default(),
             dirty: Vec::new(),
             ready: Vec::new(),
             leaving: Vec::new(),
