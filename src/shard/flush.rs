@@ -8,8 +8,12 @@ use crate::ring::{Completion, Errno, Ring, Sends, Socket, Token};
 use super::ending::transport_cause;
 use super::{Shard, WRITTEN_BYTES_MAX, to_u64};
 
-/// An arena that has grown beyond this is given back.
+/// An arena that has grown beyond this is given back when turns no longer fill half of it.
 const ARENA_BYTES_KEPT: usize = 1024 * 1024;
+
+/// The share of the arena's high-water mark that each turn takes off: one that is not reached any more
+/// is halved in some 45 turns.
+const HIGH_WATER_DECAY: usize = 64;
 
 /// EAGAIN: the socket is full.
 const FULL: Errno = Errno(11);
@@ -20,6 +24,8 @@ pub(super) struct Flush {
     flights: Vec<Flight>,
     /// Bytes of all flights.
     bytes: usize,
+    /// What the arena has held lately at the end of a turn.
+    high_water: usize,
 }
 
 #[derive(Debug)]
@@ -120,8 +126,19 @@ impl<R: Ring> Shard<R> {
         }
         self.numbers.count(Counter::BytesSent, to_u64(self.flush.bytes));
         self.flush.flights.clear();
+        self.empty_arena();
+    }
+
+    /// Empties the arena. Its memory stays while turns need it: it would only be fetched from the
+    /// system, page by page, by the next one.
+    fn empty_arena(&mut self) {
+        let lately = self.flush.high_water - self.flush.high_water / HIGH_WATER_DECAY;
+        self.flush.high_water = lately.max(self.desk.arena.len());
         self.desk.arena.clear();
-        self.desk.arena.shrink_to(ARENA_BYTES_KEPT);
+        let kept = self.flush.high_water.max(ARENA_BYTES_KEPT);
+        if self.desk.arena.capacity() > 2 * kept {
+            self.desk.arena.shrink_to(kept);
+        }
     }
 
     fn refused(&mut self, flight: usize, sent: usize, errno: Option<Errno>) {

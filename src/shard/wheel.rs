@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 /// Length of a tick.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_nanos(TICK_NANOS);
+const TICK_NANOS: u64 = 50_000_000;
 
 /// Ticks that the wheel spans (51.2 s); later deadlines are looked at again when they come near.
 const SPAN: u64 = 1024;
@@ -60,8 +61,7 @@ impl Wheel {
 
     /// Moves the entries that are due at `now` to `due`.
     pub(super) fn expire(&mut self, now: Instant, due: &mut Vec<Entry>) {
-        let elapsed = now.saturating_duration_since(self.began).as_nanos() / TICK.as_nanos();
-        let current = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        let current = self.nanos(now) / TICK_NANOS;
         while self.next <= current {
             if self.entries == 0 {
                 self.next = current + 1;
@@ -89,8 +89,12 @@ impl Wheel {
 
     /// The first tick that is not before `deadline`.
     fn tick_after(&self, deadline: Instant) -> u64 {
-        let nanos = deadline.saturating_duration_since(self.began).as_nanos();
-        u64::try_from(nanos.div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX)
+        self.nanos(deadline).div_ceil(TICK_NANOS)
+    }
+
+    /// Nanoseconds since the wheel began; they fit for centuries.
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
