@@ -363,12 +363,14 @@ fn announced_len(header: &FrameHeader) -> usize {
     usize::try_from(header.payload_len).unwrap_or(usize::MAX)
 }
 
-/// Makes room for `more` bytes: doubles, but not beyond `expected` bytes more than there are.
+/// Makes room for `more` bytes, and for as many again as there are then, but not beyond `expected`
+/// bytes more than there are now.
 fn grow(buffer: &mut Vec<u8>, more: usize, expected: usize) {
     if buffer.capacity() - buffer.len() >= more {
         return;
     }
-    let doubled = (buffer.capacity() * 2).max(FIRST_BYTES) - buffer.len();
+    let received = buffer.len() + more;
+    let doubled = (received * 2).max(FIRST_BYTES) - buffer.len();
     buffer.reserve_exact(doubled.min(expected).max(more));
 }
 
@@ -382,7 +384,10 @@ fn event_of(opcode: Opcode, rsv: Rsv, payload: &[u8]) -> Result<Event<'_>, Proto
             Event::Compressed(kind_of(opcode), payload)
         }
         Opcode::Text => {
-            simdutf8::basic::from_utf8(payload).map_err(|_| ProtocolError::InvalidUtf8)?;
+            // Most texts are, and short ones are found out at half the price.
+            if !payload.is_ascii() {
+                simdutf8::basic::from_utf8(payload).map_err(|_| ProtocolError::InvalidUtf8)?;
+            }
             Event::Text(payload)
         }
         Opcode::Binary => Event::Binary(payload),
