@@ -12,7 +12,7 @@ use ringway::dialect::cause::{Cause, DrainNotice, Protocol, farewell};
 use ringway::mail::close::{Event, Kind as CloseKind};
 use ringway::metrics::catalogue::{self, ALL};
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -20,6 +20,7 @@ const DOCUMENTS: [&str; 9] = [
     "SECURITY.md",
     "docs/closes.md",
     "docs/operations.md",
+    "docs/performance.md",
     "docs/runbooks.md",
     "fuzz/README.md",
 ];
