@@ -10,7 +10,6 @@ SIM_SEEDS ?= 256
 # Benches of times; the others have targets of their own.
 BENCHES := $(filter-out instructions million,$(basename $(notdir $(wildcard benches/*.rs))))
 LOAD ?= --help
-STATIC := x86_64-unknown-linux-gnu
 IMAGE ?= ringway:latest
 
 .PHONY: help
@@ -72,8 +71,8 @@ sim: ## run the simulated shard over SIM_SEEDS (256) seeds
 	RINGWAY_SIM_SEEDS=$(SIM_SEEDS) cargo nextest run --no-fail-fast -E 'test(/simulat/)'
 
 .PHONY: full
-full: ## make test with the long runs: all seeds, mutants, all Autobahn cases, long fuzzing
-	@.ci/setup
+full: ## make test with the long runs: all seeds, mutants, all Autobahn cases, systemd, a container
+	@RINGWAY_FULL=1 .ci/setup
 	@RINGWAY_FULL=1 tests/run-all.sh
 
 .PHONY: release
@@ -82,9 +81,12 @@ release: ## build what operators run: target/release/ringway
 
 .PHONY: image
 image: ## build a static binary and a container image of nothing but it
-	RUSTFLAGS='-C target-feature=+crt-static' \
-	  cargo build --release --bin ringway --target $(STATIC)
-	deploy/docker/build.sh target/$(STATIC)/release/ringway $(IMAGE)
+	cargo rustc --release --bin ringway -- -C target-feature=+crt-static
+	deploy/docker/build.sh target/release/ringway $(IMAGE)
+
+.PHONY: package
+package: ## build the Debian package: target/debian/ringway_*.deb (needs cargo-deb)
+	cargo deb
 
 .PHONY: audit
 audit: ## all of cargo-deny, known vulnerabilities included (needs the network)
