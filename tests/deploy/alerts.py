@@ -21,7 +21,7 @@ import time
 import urllib.parse
 import urllib.request
 
-from gateway import Gateway, free_port, reset
+from gateway import Gateway, free_port, reset, until
 
 TOP = pathlib.Path(__file__).parents[2]
 RULES = TOP / "deploy/prometheus"
@@ -29,8 +29,6 @@ SHORTER = {"5m": "8s", "10m": "10s", "15m": "15s", "1h": "15s"}
 NOT_TRIED = {"RingwayPanics"}
 # True from the start on: the certificate itself is the cause.
 IMMEDIATE = {"RingwayCertificateEndsSoon", "RingwayCertificateEndsNow"}
-# Seconds; an alert takes up to its window to fire, and as long to cease.
-PATIENCE = 60
 # Cases under way together. More of them would be short of the cores, and late for that.
 AT_ONCE = 3
 
@@ -67,14 +65,6 @@ class Prometheus:
     def fires(self, alert, gateway):
         labels = f'alertname="{alert}",alertstate="firing",instance="{gateway.instance}"'
         return bool(self.ask(f"ALERTS{{{labels}}}"))
-
-
-def until(what, condition, patience=PATIENCE):
-    deadline = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {patience} s in vain: {what}")
-        time.sleep(0.3)
 
 
 class Again:

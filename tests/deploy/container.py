@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.request
 
-from gateway import upgrade
+from gateway import until, upgrade
 
 TOP = pathlib.Path(__file__).parents[2]
 PROFILE = TOP / "deploy/docker/seccomp.json"
@@ -61,13 +61,6 @@ class Engine:
         self.process.wait()
         # The network of the host, which it keeps for containers that use it.
         subprocess.run(["umount", self.folder / "exec/netns/default"], check=False)
-
-
-def until(what, condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
-        time.sleep(0.05)
 
 
 def documented(folder, profile=PROFILE):

@@ -109,6 +109,14 @@ class Gateway:
         return client, int(status[0]) if status else None
 
 
+def until(what, condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} s in vain: {what}")
+        time.sleep(0.1)
+
+
 def upgrade(path, host, origin=None):
     """A request for an upgrade."""
     key = base64.b64encode(os.urandom(16)).decode()

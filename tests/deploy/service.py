@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.request
 
-from gateway import upgrade
+from gateway import until, upgrade
 from machine import Machine, make_root
 
 CLIENTS, OPERATORS = ("127.0.0.1", 8000), "127.0.0.1:9000"
@@ -47,13 +47,6 @@ def close_code(client):
     frame = client.recv(256)
     assert frame[0] == 0x88, frame
     return int.from_bytes(frame[2:4], "big")
-
-
-def until(what, condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
-        time.sleep(0.05)
 
 
 def is_ready():
