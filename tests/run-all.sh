@@ -3,7 +3,8 @@
 # in target/test-logs/. The last line sums up: "N passed, N failed".
 #
 # With RINGWAY_FULL=1 the long runs are added: more seeds, mutants of the shard, every Autobahn case,
-# longer fuzzing, and the build that operators run.
+# longer fuzzing; and the steps against a gateway are against the build that operators run, instead
+# of the one of the unit tests, whose assertions are on.
 #
 # An executable tests/run-NAME.sh is a step of its own. It finds the gateway in $RINGWAY and says
 # "N passed, N failed" in its last line, or it counts as one.
@@ -11,10 +12,13 @@ set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
-export RINGWAY="$PWD/target/quick/ringway"
+# The C code of dependencies is the same in every build: ccache, where it is, compiles it once.
+[ ! -d /usr/lib/ccache ] || PATH="/usr/lib/ccache:$PATH"
+export RINGWAY="$PWD/target/debug/ringway"
 export RUST_BACKTRACE=1 CARGO_TERM_COLOR=never
 full=${RINGWAY_FULL-}
 if [ -n "$full" ]; then
+  export RINGWAY="$PWD/target/release/ringway"
   export RINGWAY_SIM_SEEDS=${RINGWAY_SIM_SEEDS-2000} RINGWAY_MUTATIONS=${RINGWAY_MUTATIONS-200000}
   export AUTOBAHN_EXCLUDE=${AUTOBAHN_EXCLUDE-} FUZZ_SECONDS=${FUZZ_SECONDS-60}
 fi
@@ -67,8 +71,10 @@ step() {
 
 step check make --no-print-directory check
 step unit cargo nextest run --workspace --no-fail-fast
-step doc cargo test --quiet --doc
-step build cargo build --profile quick --workspace --bins
+if [ -n "$full" ]; then
+  step doc cargo test --quiet --doc
+  step release cargo build --release --workspace --bins
+fi
 for script in tests/run-*.sh; do
   name=$(basename "$script" .sh)
   [ "$name" = run-all ] || step "${name#run-}" "$script"
@@ -79,6 +85,5 @@ if [ -n "$full" ]; then
   step mutants tests/mutants.sh
   step instructions make --no-print-directory bench-check
   step million make --no-print-directory million
-  step release cargo build --release --workspace --bins
 fi
 echo "$passed passed, $failed failed"

@@ -4,7 +4,7 @@
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-export RINGWAY="${RINGWAY:-$PWD/target/quick/ringway}"
+export RINGWAY="${RINGWAY:-$PWD/target/debug/ringway}"
 python=.test-env/venv/bin/python
 passed=0
 failed=0

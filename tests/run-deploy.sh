@@ -5,7 +5,7 @@
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-export RINGWAY="${RINGWAY:-$PWD/target/quick/ringway}"
+export RINGWAY="${RINGWAY:-$PWD/target/debug/ringway}"
 export PYTHONDONTWRITEBYTECODE=1
 python=.test-env/venv/bin/python
 validate=.test-env/venv/bin/kubernetes-validate

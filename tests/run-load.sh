@@ -7,7 +7,7 @@
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-gateway=${RINGWAY:-$PWD/target/quick/ringway}
+gateway=${RINGWAY:-$PWD/target/debug/ringway}
 generator=$(dirname -- "$gateway")/ringway-loadtest
 out=target/load
 mkdir -p "$out"

@@ -12,6 +12,6 @@ packages=$PWD/target/test-packages
 mkdir -p "$packages"
 # package NAME REVISION: of the gateway that the other tests run, since its own build takes long.
 package() {
-  cargo deb --quiet --fast --profile quick --no-build --no-strip --deb-revision "$2" --output "$packages/$1.deb"
+  cargo deb --quiet --fast --no-build --no-strip --deb-revision "$2" --output "$packages/$1.deb"
 }
 package old 1 && package new 2 && exec python3 tests/deploy/service.py "$packages"
