@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ringway::topic::history::{History, HistoryQuery, Order};
 use ringway::topic::name::TopicName;
-use ringway::topic::namespace::{Mode, Namespace, PublishRight};
+use ringway::topic::namespace::{Broker, Mode, Namespace, PublishRight};
 use ringway::topic::publication::{Epoch, Payload, Position, Publication};
 
 #[expect(clippy::disallowed_methods, reason = "any instant will do")]
@@ -38,6 +38,7 @@ pub(crate) fn check(data: &[u8]) {
     let namespace = Namespace {
         name: String::new(),
         mode: if mode & 1 == 1 { Mode::Latest } else { Mode::Stream },
+        broker: Broker::Embedded,
         history_size: usize::from(*size % 16) + 1,
         history_age: Duration::from_secs(10),
         history_bytes_max: usize::from(*bytes_max),

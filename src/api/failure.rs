@@ -122,6 +122,10 @@ fn limit(status: u16, what: &str, max: usize, fix: &str) -> (u16, u32, Cow<'stat
 }
 
 fn refused(why: Refused) -> (u16, u32, Cow<'static, str>) {
+    let status = match why {
+        Refused::BrokerDown | Refused::BrokerSilent => 503,
+        _ => 200,
+    };
     let (code, message) = match why {
         Refused::UnknownNamespace => {
             (102, "unknown channel: its namespace, the part before `:`, is not configured")
@@ -137,8 +141,18 @@ fn refused(why: Refused) -> (u16, u32, Cow<'static, str>) {
         Refused::OtherEpoch => {
             (112, "unrecoverable position: `since` is of another epoch; read without it")
         }
+        Refused::BrokerDown => (
+            100,
+            "internal error: the broker of this channel cannot be reached, and nothing was done; \
+             try again in a second",
+        ),
+        Refused::BrokerSilent => (
+            100,
+            "internal error: the broker of this channel did not answer in time, and what it did is \
+             unknown; repeat a publish only if doing it twice does no harm",
+        ),
     };
-    (200, code, message.into())
+    (status, code, message.into())
 }
 
 impl From<AskError> for Failure {

@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::method::Method;
 use super::state::{Readiness, State};
 use super::{access, calls, closes, orders, page, reply};
+use crate::mail::message::Refused;
 use crate::metrics::{HttpStatusLabel, open_metrics};
 
 const JSON: &str = "application/json";
@@ -154,7 +155,9 @@ fn refuse(failure: Failure) -> Response<Full<Bytes>> {
     };
     match failure {
         Failure::NotPost => add(ALLOW, "POST"),
-        Failure::Ask(_) => add(RETRY_AFTER, "1"),
+        Failure::Ask(_) | Failure::Refused(Refused::BrokerDown | Refused::BrokerSilent) => {
+            add(RETRY_AFTER, "1");
+        }
         Failure::BodyLate | Failure::BodyBroken | Failure::BodyTooLarge(_) => {
             add(CONNECTION, "close");
         }
@@ -231,7 +234,10 @@ fn ready(state: &State) -> Response<Full<Bytes>> {
     match state.parts.readiness.get() {
         Readiness::Starting => respond(503, TEXT, "starting: no clients are taken yet\n"),
         Readiness::Draining => respond(503, TEXT, "draining: no clients are taken any more\n"),
-        Readiness::Ready => live(state),
+        Readiness::Ready => match state.lost_broker() {
+            None => live(state),
+            Some((broker, what)) => respond(503, TEXT, format!("the broker {broker} {what}\n")),
+        },
     }
 }
 

@@ -26,7 +26,7 @@ use crate::mail::message::{Delivery, Refused, Reply, Request};
 use crate::mail::post::{Post, Settings, connect};
 use crate::metrics::control;
 use crate::topic::home::{HomeError, Homes};
-use crate::topic::namespace::{Mode, Namespace, PublishRight};
+use crate::topic::namespace::{Broker, Mode, Namespace, PublishRight};
 
 const SHARDS: usize = 2;
 const KEY: &str = "0123456789abcdef";
@@ -160,6 +160,7 @@ fn namespace(name: &str) -> Option<Namespace> {
     Some(Namespace {
         name: name.into(),
         mode,
+        broker: Broker::Embedded,
         history_size: 100,
         history_age: Duration::from_secs(60),
         history_bytes_max: 1 << 20,
@@ -241,6 +242,7 @@ impl Gateway {
             secure: None,
             orders,
             numbers: control_numbers().into(),
+            links: Vec::new(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

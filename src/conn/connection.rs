@@ -297,6 +297,15 @@ impl Connection {
         }
     }
 
+    /// Publications of `topic`, which this client was subscribed to and is no more, are lost.
+    pub fn lose_position(&mut self, topic: &TopicName, cx: &mut Context<'_>) {
+        if let Phase::Open(open) = &mut self.phase {
+            let read = open.lose_position(topic, cx);
+            self.after(read, cx);
+            self.settle_carry(cx);
+        }
+    }
+
     /// Ends the connection for `cause`, with the Close that its protocol has for it.
     pub fn end(&mut self, cause: Cause, cx: &mut Context<'_>) {
         self.finish(cause, cx);

@@ -7,6 +7,7 @@ use crate::dialect::allowance::Allowance;
 use crate::dialect::cause::Cause;
 use crate::dialect::keepalive::{Due, Keepalive};
 use crate::dialect::{self, Action, Answer, Session, Ticket};
+use crate::topic::name::TopicName;
 use crate::ws::close::CloseCode;
 use crate::ws::deflate::{Outbound, Peer};
 use crate::ws::error::ProtocolError;
@@ -210,6 +211,15 @@ impl Open {
         let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
         self.session.answer(ticket, answer, &mut dialect);
         settle(before, pending, cx)
+    }
+
+    /// Tells the session that publications are lost.
+    pub(super) fn lose_position(&mut self, topic: &TopicName, cx: &mut Context<'_>) -> Read {
+        let mut pending = 0;
+        let before = cx.actions.len();
+        let mut dialect = dialect_context(&mut self.keepalive, &mut self.allowance, &self.peer, cx);
+        self.session.lose_position(topic, &mut dialect);
+        settle(before, &mut pending, cx)
     }
 
     /// Does what is due; tells the cause when the connection is to end.

@@ -12,7 +12,7 @@ use crate::auth::network::Networks;
 use crate::auth::origin::{OriginRule, Scheme};
 use crate::dialect::cause::{Cause, Farewell, Initiator};
 use crate::dialect::{Answer, Recovery, Refusal as HubRefusal, Ticket, centrifuge, keepalive};
-use crate::topic::namespace::{Mode, Namespace, PublishRight};
+use crate::topic::namespace::{Broker, Mode, Namespace, PublishRight};
 use crate::topic::publication::{Epoch, Position};
 
 /// A request for the echo. The key and its answer are those of RFC 6455 §1.3.
@@ -65,6 +65,7 @@ pub(crate) fn settings() -> Settings {
         namespaces: Namespaces::new([Namespace {
             name: String::new(),
             mode: Mode::Stream,
+            broker: Broker::Embedded,
             history_size: 9,
             history_age: Duration::from_secs(9),
             history_bytes_max: 999,

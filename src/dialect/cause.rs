@@ -205,8 +205,7 @@ impl Cause {
     /// The causes for which nothing ends yet: what leads to them is not built. They are here
     /// so that labels, documents and pages know them from the start; `tests/catalogue.rs`
     /// holds this list to the code.
-    pub const UNREACHED: &[Self] =
-        &[Self::Forbidden, Self::Expired, Self::PositionLost, Self::BrokerLost];
+    pub const UNREACHED: &[Self] = &[Self::Forbidden, Self::Expired];
 }
 
 /// The language of a connection. Also a metric label.

@@ -6,7 +6,7 @@ use super::allowance::Allowance;
 use super::keepalive::{self, Keepalive};
 use super::scratch::Scratch;
 use super::{Action, Context, Settings, centrifuge};
-use crate::topic::namespace::{Mode, Namespace, Namespaces, PublishRight};
+use crate::topic::namespace::{Broker, Mode, Namespace, Namespaces, PublishRight};
 
 /// The two ends of every call.
 pub(super) struct Fixture {
@@ -94,6 +94,7 @@ pub(super) fn namespaces() -> Namespaces {
     let namespace = |name: &str, mode, recovery, publish| Namespace {
         name: name.to_owned(),
         mode,
+        broker: Broker::Embedded,
         history_size: 100,
         history_age: Duration::from_secs(60),
         history_bytes_max: 1 << 18,

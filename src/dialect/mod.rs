@@ -288,6 +288,17 @@ impl Session {
         }
     }
 
+    /// Publications of `topic`, which this client was subscribed to and is no more, are lost: tells it
+    /// to subscribe anew, or what ends the connection.
+    pub fn lose_position(&mut self, topic: &TopicName, cx: &mut Context<'_>) {
+        match self {
+            // The topic is all that such a client has.
+            Self::Raw(_) => cx.actions.push(Action::Close(Cause::PositionLost)),
+            Self::Echo => debug_assert!(false, "it subscribes to nothing"),
+            Self::Centrifuge(session) => session.lose_position(topic, cx),
+        }
+    }
+
     /// Writes a ping; to be called when the keepalive says [`keepalive::Due::Ping`].
     pub fn ping(&mut self, cx: &mut Context<'_>) {
         match self {

@@ -6,7 +6,7 @@ use super::cause::Protocol;
 use super::centrifuge::push::{self, Data};
 use super::json::Length;
 use super::scratch::Scratch;
-use crate::topic::home::FORMS_MAX;
+use crate::topic::interests::FORMS_MAX;
 use crate::topic::publication::{Payload, Publication};
 use crate::ws::deflate::{Class, Codec, Outbound};
 use crate::ws::header::{

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::topic::home::FORMS_MAX;
+use crate::topic::interests::FORMS_MAX;
 
 /// What a frame takes beside its bytes: two allocations with their counts, and a share of what
 /// travels between the threads.

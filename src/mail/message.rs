@@ -5,10 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::topic::history::{HistoryQuery, Recovery};
-use crate::topic::home::{Draft, FORMS_MAX};
+use crate::topic::home::Draft;
+use crate::topic::interests::FORMS_MAX;
 use crate::topic::name::TopicName;
 use crate::topic::namespace::Mode;
 use crate::topic::publication::{Position, Publication};
+use crate::topic::splice::{Errand, News};
 
 use super::close::{Closes, Filter};
 
@@ -63,6 +65,20 @@ pub enum Request {
         topic: TopicName,
         /// Which part.
         query: HistoryQuery,
+    },
+    /// Do something for a home; asked of an engine link.
+    Errand {
+        /// The shard.
+        home: usize,
+        /// What.
+        errand: Errand,
+    },
+    /// Learn what an engine has; told by its link.
+    News {
+        /// The link's thread.
+        link: usize,
+        /// What.
+        news: News,
     },
     /// List the topics at home here. Answered by [`Reply::Census`].
     Census {
@@ -145,6 +161,8 @@ pub enum Delivery {
         /// Whom to tell that it was published, and where in the order.
         ack: Option<(Asker, Option<Position>)>,
     },
+    /// Subscribers of this topic missed something that is gone.
+    Lost(TopicName),
     /// An answer.
     Reply {
         /// To whom.
@@ -207,4 +225,8 @@ pub enum Refused {
     OtherEpoch,
     /// Publications of this topic cannot be kept out of its history.
     MustKeep,
+    /// The engine of the topic cannot be reached; nothing was done.
+    BrokerDown,
+    /// The engine of the topic has not answered in time; what it did is unknown.
+    BrokerSilent,
 }

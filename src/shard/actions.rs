@@ -1,5 +1,6 @@
 //! What connections ask of the hub.
 
+use crate::dialect::cause::Cause;
 use crate::dialect::variant::Variant;
 use crate::dialect::{Action, Answer, Refusal, Ticket};
 use crate::mail::close::Event;
@@ -28,6 +29,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn act(&mut self, index: u32) {
         let Some(token) = self.slots.token(index) else { return };
         let mut actions = std::mem::take(&mut self.desk.actions);
+        let mut end = None;
         for action in actions.drain(..) {
             if let Some(event) = event(&action) {
                 self.note(index, event);
@@ -43,6 +45,11 @@ impl<R: Ring> Shard<R> {
                 Action::Publish { ticket, topic, payload, publisher, only_subscribed } => {
                     if only_subscribed && !self.is_subscribed(index, &topic) {
                         self.refuse(token, ticket, Refusal::Forbidden);
+                        continue;
+                    }
+                    if ticket.is_none() && self.is_cut_off(&topic) {
+                        // There is no answer by which it could be told.
+                        end = Some(Cause::BrokerLost);
                         continue;
                     }
                     let asker = ticket.map(|ticket| self.asker(token, ticket));
@@ -64,6 +71,9 @@ impl<R: Ring> Shard<R> {
             }
         }
         self.desk.actions = actions;
+        if let Some(cause) = end {
+            self.call(index, |conn, cx| conn.end(cause, cx));
+        }
     }
 
     fn asker(&self, token: Token, ticket: Ticket) -> Asker {
@@ -114,7 +124,7 @@ impl<R: Ring> Shard<R> {
         self.ask(token, home, request);
     }
 
-    fn unsubscribe(&mut self, index: u32, topic: &TopicName) {
+    pub(super) fn unsubscribe(&mut self, index: u32, topic: &TopicName) {
         let Some(id) = self.topics.id(topic) else { return };
         let Some(slot) = self.slots.at_mut(index) else { return };
         if let Some(membership) = slot.memberships.remove(id) {
@@ -173,7 +183,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn post_or_queue(&mut self, home: usize, request: Request) -> bool {
+    pub(super) fn post_or_queue(&mut self, home: usize, request: Request) -> bool {
         let queue = &mut self.outgoing[home];
         if queue.is_empty() {
             match self.post.request(home, request) {

@@ -82,6 +82,11 @@ impl<R: Ring> Shard<R> {
                         self.replied(to, reply);
                         self.hand_over_answers();
                     }
+                    Delivery::Lost(topic) => {
+                        bytes += volley.bytes();
+                        walked += self.fire(&mut volley);
+                        walked += self.lose_position(&topic);
+                    }
                 }
             }
             // What another lane brings is of another home, so of another topic.
@@ -212,6 +217,7 @@ impl<R: Ring> Shard<R> {
             Refused::UnknownNamespace => Refusal::UnknownTopic,
             Refused::NoHistory | Refused::MustKeep => Refusal::NotAvailable,
             Refused::OtherEpoch => Refusal::UnrecoverablePosition,
+            Refused::BrokerDown | Refused::BrokerSilent => Refusal::TryAgain,
         };
         self.answer(to, Answer::Refused(refusal));
     }

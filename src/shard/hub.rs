@@ -5,13 +5,18 @@ use std::sync::Arc;
 use crate::dialect::cause::Farewell;
 use crate::dialect::client_id::ClientId;
 use crate::dialect::variant::{self, Compression};
+use crate::mail::frames::Frames;
 use crate::mail::message::{Asker, Delivery, Encoded, Refused, Reply, Request};
+use crate::mail::post::Post;
 use crate::metrics::catalogue::Counter;
 use crate::ring::Ring;
 use crate::topic::history::HistoryQuery;
 use crate::topic::home::{Draft, HomeError};
+use crate::topic::interests::Interest;
 use crate::topic::name::TopicName;
-use crate::topic::publication::Position;
+use crate::topic::namespace::Namespace;
+use crate::topic::publication::{Position, Publication};
+use crate::topic::splice::Applicant;
 
 use super::{Desk, Shard};
 
@@ -21,6 +26,7 @@ const REQUESTS_MAX: usize = 256;
 impl<R: Ring> Shard<R> {
     /// Takes requests from all lanes, within the limits of a turn.
     pub(super) fn handle_requests(&mut self) {
+        self.carry_out_effects();
         for from in self.lanes() {
             for _ in 0..REQUESTS_MAX {
                 if !self.can_serve(from) {
@@ -28,6 +34,7 @@ impl<R: Ring> Shard<R> {
                 }
                 let Some(request) = self.post.take_request(from) else { break };
                 self.serve(request);
+                self.carry_out_effects();
             }
         }
     }
@@ -50,17 +57,26 @@ impl<R: Ring> Shard<R> {
         let has_room = |node| self.post.has_delivery_room(node);
         match request {
             Request::Publish { asker, draft } => {
+                if let Some(engine) = self.engine_of(&draft.topic) {
+                    return self.has_link_room(engine)
+                        && asker.is_none_or(|asker| has_room(asker.node));
+                }
                 let interests = self.homes.interests(&draft.topic);
                 interests.iter().all(|interest| has_room(interest.node))
                     && asker.is_none_or(|asker| has_room(asker.node))
             }
-            Request::Subscribe { asker, .. }
-            | Request::History { asker, .. }
-            | Request::Census { asker }
+            Request::Subscribe { asker, .. } => self.are_effects_out() && has_room(asker.node),
+            Request::History { asker, topic, .. } => {
+                let engine = self.engine_of(topic);
+                engine.is_none_or(|engine| self.has_link_room(engine)) && has_room(asker.node)
+            }
+            Request::News { .. } => self.are_effects_out(),
+            Request::Census { asker }
             | Request::Closes { asker, .. }
             | Request::Ping { asker }
             | Request::Disconnect { asker, .. } => has_room(asker.node),
             Request::Release { .. }
+            | Request::Errand { .. }
             | Request::Memory(_)
             | Request::Shed { .. }
             | Request::Drain { .. }
@@ -71,19 +87,38 @@ impl<R: Ring> Shard<R> {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Subscribe { asker, topic, form, since } => {
+                if let Some(engine) = self.engine_of(&topic) {
+                    let applicant = Applicant { asker, node: asker.node, form, since };
+                    return self.subscribe_at_engine(engine, topic, applicant);
+                }
                 let reply = self.subscribe_at_home(asker, &topic, form, since.as_ref());
                 self.reply(asker, topic, reply);
             }
             Request::Release { node, topic, form } => {
-                self.homes.release(&topic, (node, usize::from(form)), self.now);
+                let place = (node, usize::from(form));
+                match self.engine_of(&topic) {
+                    Some(engine) => self.release_at_engine(engine, &topic, place),
+                    None => self.homes.release(&topic, place, self.now),
+                }
             }
-            Request::Publish { asker, draft } => self.publish(asker, draft),
+            Request::Publish { asker, draft } => match self.engine_of(&draft.topic) {
+                Some(engine) => self.publish_at_engine(engine, asker, draft),
+                None => self.publish(asker, draft),
+            },
             Request::History { asker, topic, query } => {
+                if let Some(engine) = self.engine_of(&topic) {
+                    let request = Request::History { asker, topic, query };
+                    return self.ask_engine(engine, asker, request);
+                }
                 let reply = self.history_at_home(&topic, &query);
                 self.reply(asker, topic, reply);
             }
+            Request::Errand { .. } => debug_assert!(false, "only engine links are asked that"),
+            Request::News { link, news } => self.hear(link, news),
             Request::Census { asker } => {
-                let census = self.homes.census().map(|(name, n)| (name.clone(), n)).collect();
+                let engines = self.engines.iter().flat_map(|engine| engine.splices.census());
+                let census = self.homes.census().chain(engines);
+                let census = census.map(|(name, n)| (name.clone(), n)).collect();
                 self.post.deliver(
                     asker.node,
                     Delivery::Reply { to: asker, reply: Reply::Census(census) },
@@ -108,7 +143,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn reply(&mut self, to: Asker, topic: TopicName, reply: Result<Reply, Refused>) {
+    pub(super) fn reply(&mut self, to: Asker, topic: TopicName, reply: Result<Reply, Refused>) {
         let reply = reply.unwrap_or_else(|why| Reply::Refused { topic, why });
         self.post.deliver(to.node, Delivery::Reply { to, reply });
     }
@@ -164,23 +199,10 @@ impl<R: Ring> Shard<R> {
         };
         self.numbers.count(Counter::Publications, 1);
         let position = publication.offset.and_then(|_| self.homes.position(&topic));
-        let mut ack = asker.map(|asker| (asker, position));
+        let ack = asker.map(|asker| (asker, position));
         let interests = self.homes.interests(&topic);
-        if !interests.is_empty() {
-            let compression =
-                if namespace.compress { Compression::Allowed } else { Compression::Forbidden };
-            let is_wanted = |form| interests.iter().any(|i| i.grants[usize::from(form)] > 0);
-            let Desk { codec, scratch, .. } = &mut self.desk;
-            let mut forms =
-                variant::encode_all(&publication, is_wanted, compression, codec, scratch);
-            self.frames.enter(&mut forms);
-            let encoded = Arc::new(Encoded { topic, mode: namespace.mode, forms });
-            for interest in interests {
-                let ack = ack.take_if(|(asker, _)| asker.node == interest.node);
-                let encoded = Arc::clone(&encoded);
-                self.post.deliver(interest.node, Delivery::Publication { encoded, ack });
-            }
-        }
+        let threads = (&mut self.desk, &mut self.frames, &mut self.post);
+        let ack = post_to_all(threads, interests, &publication, namespace, ack);
         if let Some((to, position)) = ack {
             let reply = Reply::Published(position);
             self.post.deliver(to.node, Delivery::Reply { to, reply });
@@ -201,6 +223,34 @@ impl<R: Ring> Shard<R> {
         }
         count
     }
+}
+
+/// Encodes a publication in the forms that are wanted, and posts it to the threads that want it. `ack`
+/// goes along to the publisher's thread; what is returned is still to be delivered.
+pub(super) fn post_to_all(
+    (desk, frames, post): (&mut Desk, &mut Frames, &mut Post),
+    interests: &[Interest],
+    publication: &Publication,
+    namespace: &Namespace,
+    mut ack: Option<(Asker, Option<Position>)>,
+) -> Option<(Asker, Option<Position>)> {
+    if interests.is_empty() {
+        return ack;
+    }
+    let compression =
+        if namespace.compress { Compression::Allowed } else { Compression::Forbidden };
+    let is_wanted = |form| interests.iter().any(|i| i.grants[usize::from(form)] > 0);
+    let Desk { codec, scratch, .. } = desk;
+    let mut forms = variant::encode_all(publication, is_wanted, compression, codec, scratch);
+    frames.enter(&mut forms);
+    let topic = publication.topic.clone();
+    let encoded = Arc::new(Encoded { topic, mode: namespace.mode, forms });
+    for interest in interests {
+        let ack = ack.take_if(|(asker, _)| asker.node == interest.node);
+        let encoded = Arc::clone(&encoded);
+        post.deliver(interest.node, Delivery::Publication { encoded, ack });
+    }
+    ack
 }
 
 fn refused(error: HomeError) -> Refused {

@@ -16,12 +16,14 @@ use crate::conn::{self, Codec, Tally};
 use crate::dialect::scratch::Scratch;
 use crate::dialect::{Action, Answer, Ticket};
 use crate::mail::frames::Frames;
-use crate::mail::message::{Request, Shortage};
+use crate::mail::message::{Asker, Request, Shortage};
 use crate::mail::post::Post;
 use crate::metrics::Writer;
 use crate::metrics::catalogue::{Gauge, SizeHistogram, TimeHistogram};
 use crate::ring::{Completion, Errno, Farewell, Fatal, Ring, Socket, Token, Wait};
 use crate::topic::home::Homes;
+use crate::topic::namespace::Broker;
+use crate::topic::splice::Splices;
 use crate::topic::subscribers::Topics;
 
 mod actions;
@@ -32,6 +34,7 @@ mod closes;
 mod deliver;
 mod drain;
 mod ending;
+mod engines;
 mod extras;
 mod flush;
 mod hub;
@@ -46,6 +49,7 @@ mod wheel;
 
 use closes::Registry;
 use drain::Life;
+use engines::Engine;
 use flush::Flush;
 use labels::Labels;
 use memory::Weights;
@@ -78,6 +82,8 @@ pub struct Settings {
     pub buffers_bytes: usize,
     /// Sets the epochs of this process apart from all others.
     pub epoch_nonce: String,
+    /// The engines that give topics their order, with the threads of their links.
+    pub links: Vec<(Broker, usize)>,
     /// Settings of TLS.
     pub tls: secure::Settings,
     /// Settings of connections.
@@ -117,6 +123,7 @@ pub struct Shard<R: Ring> {
     wheel: Wheel,
     topics: Topics,
     homes: Homes,
+    engines: Vec<Engine>,
     /// The frames that are made here.
     frames: Frames,
     weights: Weights,
@@ -226,6 +233,7 @@ impl<R: Ring> Shard<R> {
             wheel: Wheel::new(now),
             topics: Topics::default(),
             homes: Homes::new(nonce, settings.topics_max),
+            engines: settings.links.iter().copied().map(Engine::new).collect(),
             closes: Registry::new(settings.closes_kept, now),
             desk: Desk {
                 now,
@@ -317,14 +325,15 @@ impl<R: Ring> Shard<R> {
             return Wait::No;
         }
         self.post.fall_asleep();
-        if self.post.has_deliveries() || self.can_serve_any() || self.can_move_outgoing() {
+        let can_move = self.can_move_outgoing() || self.can_move_effects();
+        if self.post.has_deliveries() || self.can_serve_any() || can_move {
             return Wait::No;
         }
         let retries = self.listeners.iter().filter_map(|listener| match listener.accepting {
             Accepting::Paused(until) => Some(until),
             Accepting::Armed | Accepting::Held { .. } | Accepting::Closed => None,
         });
-        let sweep = (!self.homes.is_empty()).then_some(self.next_sweep);
+        let sweep = (!self.homes.is_empty() || self.awaits_departures()).then_some(self.next_sweep);
         let deadlines = [self.wheel.deadline(), sweep, self.life.deadline(self.now)];
         let soonest = deadlines.into_iter().flatten().chain(retries).min();
         soonest.map_or(Wait::Forever, Wait::Until)
@@ -365,6 +374,7 @@ impl<R: Ring> Shard<R> {
             self.next_sweep = self.now + SWEEP.0;
             let namespaces = &self.settings.conn.namespaces;
             self.homes.sweep(|name| namespaces.of(name), SWEEP.1, self.now);
+            self.sweep_engines();
         }
     }
 
@@ -392,9 +402,14 @@ impl<R: Ring> Shard<R> {
         let on_their_way = self.handshaking + self.newcomers.len();
         self.numbers.set(Gauge::ConnectionsHandshaking, to_u64(on_their_way));
         self.numbers.set(Gauge::Subscriptions, to_u64(self.topics.subscribers()));
-        self.numbers.set(Gauge::Topics, to_u64(self.homes.len()));
-        self.numbers.set(Gauge::HistoryBytes, to_u64(self.homes.history_bytes()));
-        self.numbers.set(Gauge::HistoryPublications, to_u64(self.homes.history_len()));
+        let engines = self.engines.iter().map(|engine| &engine.splices);
+        let sum = |of: fn(&Splices<Asker>) -> usize| engines.clone().map(of).sum::<usize>();
+        let topics = self.homes.len() + sum(Splices::len);
+        let history_bytes = self.homes.history_bytes() + sum(Splices::kept_bytes);
+        let history_len = self.homes.history_len() + sum(Splices::kept_len);
+        self.numbers.set(Gauge::Topics, to_u64(topics));
+        self.numbers.set(Gauge::HistoryBytes, to_u64(history_bytes));
+        self.numbers.set(Gauge::HistoryPublications, to_u64(history_len));
         self.publish_memory();
         self.publish_deflate_stats();
         self.publish_ring_stats();

@@ -71,11 +71,22 @@ impl History {
     pub fn push(&mut self, publication: Arc<Publication>, namespace: &Namespace, now: Instant) {
         self.bytes += weight(&publication);
         self.entries.push_back(Entry { publication, published: now });
-        let size = if namespace.mode == Mode::Latest { 1 } else { namespace.history_size };
-        while self.entries.len() > size || self.bytes > namespace.history_bytes_max {
-            self.drop_oldest();
-        }
+        self.trim(namespace);
         self.expire(namespace, now);
+    }
+
+    /// Keeps `older`, which end where the oldest that is kept begins, in front of the others.
+    pub fn extend_back(
+        &mut self,
+        older: Vec<Arc<Publication>>,
+        namespace: &Namespace,
+        now: Instant,
+    ) {
+        let newer = std::mem::take(self);
+        older.into_iter().for_each(|publication| self.push(publication, namespace, now));
+        self.bytes += newer.bytes;
+        self.entries.extend(newer.entries);
+        self.trim(namespace);
     }
 
     /// Drops what is too old at `now`.
@@ -95,6 +106,11 @@ impl History {
         let missed = usize::try_from(top.checked_sub(offset)?).ok()?;
         let skip = self.entries.len().checked_sub(missed)?;
         Some(self.entries.iter().skip(skip).map(|e| Arc::clone(&e.publication)).collect())
+    }
+
+    /// The offset of the oldest publication; `None` when nothing is kept.
+    pub fn oldest_offset(&self) -> Option<u64> {
+        self.entries.front().and_then(|e| e.publication.offset)
     }
 
     /// The newest publication.
@@ -126,10 +142,37 @@ impl History {
         }
     }
 
+    /// Drops what is more than the namespace allows.
+    fn trim(&mut self, namespace: &Namespace) {
+        let size = if namespace.mode == Mode::Latest { 1 } else { namespace.history_size };
+        while self.entries.len() > size || self.bytes > namespace.history_bytes_max {
+            self.drop_oldest();
+        }
+    }
+
     fn drop_oldest(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes -= weight(&entry.publication);
         }
+    }
+}
+
+/// What a history weighs on the ledger.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weight {
+    pub(super) bytes: usize,
+    pub(super) len: usize,
+}
+
+impl Weight {
+    pub(super) fn of(history: &History) -> Self {
+        Self { bytes: history.bytes(), len: history.len() }
+    }
+
+    /// One of the histories that this sums up weighs something else now.
+    pub(super) fn change(&mut self, before: Self, after: Self) {
+        self.bytes = self.bytes + after.bytes - before.bytes;
+        self.len = self.len + after.len - before.len;
     }
 }
 

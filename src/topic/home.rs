@@ -1,8 +1,5 @@
 //! Where topics are at home: the shard that numbers their publications, keeps their history and
 //! knows which threads are interested.
-//!
-//! Interest is counted: grants minus releases for each thread and form, so that an unsubscribe
-//! which crosses a new subscription on its way does no harm.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,23 +7,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::history::{History, HistoryQuery, Recovery};
+use super::history::{HistoryQuery, Weight};
+use super::interests::{Interest, Interests};
 use super::name::TopicName;
 use super::namespace::{Mode, Namespace};
 use super::publication::{Epoch, Payload, Position, Publication, Publisher};
-
-/// Most forms in which a publication can be encoded: for two languages plain and in two classes of
-/// compression.
-pub const FORMS_MAX: usize = 6;
-
-/// How many subscribers a thread has for a topic, by the form they want.
-#[derive(Clone, Copy, Debug)]
-pub struct Interest {
-    /// The thread.
-    pub node: usize,
-    /// Grants minus releases for each form.
-    pub grants: [u32; FORMS_MAX],
-}
+use super::sequence::{Joined, Sequence, same_epoch};
 
 /// Why a home does not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +26,6 @@ pub enum HomeError {
     /// On a topic with positions every publication has one, and stays in the history: subscribers
     /// count on it.
     MustKeep,
-}
-
-/// The answer to a subscriber.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// The newest publication before the first delivery; `None` on topics without positions.
-    pub position: Option<Position>,
-    /// What became of the wish to recover.
-    pub recovery: Recovery,
 }
 
 /// What a publisher hands over.
@@ -83,10 +60,8 @@ pub struct Homes {
 #[derive(Debug)]
 struct Topic {
     name: TopicName,
-    top: u64,
-    epoch: Epoch,
-    history: History,
-    interests: Vec<Interest>,
+    sequence: Sequence,
+    interests: Interests,
     /// The last time it had interest or was published to.
     touched: Instant,
 }
@@ -130,10 +105,7 @@ impl Homes {
 
     /// Each topic with its number of subscribers.
     pub fn census(&self) -> impl Iterator<Item = (&TopicName, u64)> {
-        self.topics.iter().flatten().map(|topic| {
-            let grants = topic.interests.iter().flat_map(|i| i.grants).map(u64::from).sum();
-            (&topic.name, grants)
-        })
+        self.topics.iter().flatten().map(|topic| (&topic.name, topic.interests.subscribers()))
     }
 
     /// Grants a subscription of thread `node` in `form` and says where it starts.
@@ -148,8 +120,8 @@ impl Homes {
         now: Instant,
     ) -> Result<Joined, HomeError> {
         let topic = self.enter(name, namespace, now)?;
-        topic.grant(node, form);
-        Ok(topic.join(namespace, since))
+        topic.interests.grant(node, form);
+        Ok(topic.sequence.join(namespace, since))
     }
 
     /// Takes a grant back.
@@ -160,9 +132,9 @@ impl Homes {
         };
         let Some(topic) = &mut self.topics[index as usize] else { return };
         topic.touched = now;
-        topic.release(node, form);
+        topic.interests.release(node, form);
         // Without positions there is nothing to come back to.
-        if topic.interests.is_empty() && topic.position().is_none() {
+        if topic.interests.is_empty() && topic.sequence.position().is_none() {
             self.remove(index);
         }
     }
@@ -188,23 +160,23 @@ impl Homes {
         if !keeps {
             return Ok(Arc::new(number(draft, None)));
         }
-        topic.top += 1;
-        let before = Weight::of(&topic.history);
-        let publication = Arc::new(number(draft, Some(topic.top)));
-        topic.history.push(Arc::clone(&publication), namespace, now);
-        let after = Weight::of(&topic.history);
+        topic.sequence.top += 1;
+        let before = Weight::of(&topic.sequence.history);
+        let publication = Arc::new(number(draft, Some(topic.sequence.top)));
+        topic.sequence.history.push(Arc::clone(&publication), namespace, now);
+        let after = Weight::of(&topic.sequence.history);
         self.weigh(before, after);
         Ok(publication)
     }
 
     /// The threads that want publications of this topic.
     pub fn interests(&self, name: &TopicName) -> &[Interest] {
-        self.topic(name).map_or(&[], |topic| &topic.interests)
+        self.topic(name).map_or(&[], |topic| topic.interests.as_slice())
     }
 
     /// The topic's position; `None` when it is not alive or has no positions.
     pub fn position(&self, name: &TopicName) -> Option<Position> {
-        self.topic(name).and_then(Topic::position)
+        self.topic(name).and_then(|topic| topic.sequence.position())
     }
 
     /// Reads the history.
@@ -221,11 +193,11 @@ impl Homes {
             return Err(HomeError::NoHistory);
         }
         let topic = self.enter(name, namespace, now)?;
-        let position = topic.position().ok_or(HomeError::NoHistory)?;
+        let position = topic.sequence.position().ok_or(HomeError::NoHistory)?;
         if query.since.as_ref().is_some_and(|since| !same_epoch(&since.epoch, &position.epoch)) {
             return Err(HomeError::OtherEpoch);
         }
-        Ok((topic.history.read(query), position))
+        Ok((topic.sequence.history.read(query), position))
     }
 
     /// Drops old publications and dead topics, looking at no more than `budget` topics. Without a
@@ -239,15 +211,15 @@ impl Homes {
         for _ in 0..budget.min(self.topics.len()) {
             self.swept = (self.swept + 1) % self.topics.len();
             let Some(topic) = &mut self.topics[self.swept] else { continue };
-            let before = Weight::of(&topic.history);
+            let before = Weight::of(&topic.sequence.history);
             let is_worth_keeping = namespace_of(&topic.name).is_some_and(|namespace| {
-                topic.history.expire(namespace, now);
+                topic.sequence.history.expire(namespace, now);
                 let quiet = now.saturating_duration_since(topic.touched);
-                !topic.history.is_empty()
+                !topic.sequence.history.is_empty()
                     || (namespace.mode != Mode::Live && quiet < namespace.history_age)
             });
             let is_dead = topic.interests.is_empty() && !is_worth_keeping;
-            let after = Weight::of(&topic.history);
+            let after = Weight::of(&topic.sequence.history);
             self.weigh(before, after);
             if is_dead && let Ok(index) = u32::try_from(self.swept) {
                 self.remove(index);
@@ -271,9 +243,9 @@ impl Homes {
             None => self.create(name, namespace, now)?,
         };
         let topic = self.topics[index as usize].as_mut().ok_or(HomeError::TopicsExhausted)?;
-        let before = Weight::of(&topic.history);
-        topic.history.expire(namespace, now);
-        let after = Weight::of(&topic.history);
+        let before = Weight::of(&topic.sequence.history);
+        topic.sequence.history.expire(namespace, now);
+        let after = Weight::of(&topic.sequence.history);
         self.history_bytes = self.history_bytes + after.bytes - before.bytes;
         self.history_len = self.history_len + after.len - before.len;
         Ok(topic)
@@ -296,10 +268,8 @@ impl Homes {
         };
         let topic = Topic {
             name: name.clone(),
-            top: 0,
-            epoch,
-            history: History::default(),
-            interests: Vec::new(),
+            sequence: Sequence::new(epoch, 0),
+            interests: Interests::default(),
             touched: now,
         };
         let index = match self.vacant.pop() {
@@ -325,92 +295,11 @@ impl Homes {
 
     fn remove(&mut self, index: u32) {
         if let Some(topic) = self.topics[index as usize].take() {
-            self.weigh(Weight::of(&topic.history), Weight::default());
+            self.weigh(Weight::of(&topic.sequence.history), Weight::default());
             self.by_name.remove(&topic.name);
             self.vacant.push(index);
         }
     }
-}
-
-/// What a history weighs on the ledger.
-#[derive(Clone, Copy, Debug, Default)]
-struct Weight {
-    bytes: usize,
-    len: usize,
-}
-
-impl Weight {
-    fn of(history: &History) -> Self {
-        Self { bytes: history.bytes(), len: history.len() }
-    }
-}
-
-impl Topic {
-    /// `None` on topics without positions: their epoch is empty.
-    fn position(&self) -> Option<Position> {
-        (!self.epoch.as_str().is_empty())
-            .then(|| Position { offset: self.top, epoch: self.epoch.clone() })
-    }
-
-    fn join(&self, namespace: &Namespace, since: Option<&Position>) -> Joined {
-        let position = self.position();
-        let recovery = match (since, &position) {
-            (None, _) => Recovery::NotAsked,
-            (Some(_), None) => Recovery::Lost,
-            (Some(_), Some(_)) if !namespace.recovery => Recovery::Lost,
-            (Some(since), Some(position)) => match namespace.mode {
-                Mode::Latest => self.recover_latest(since, position),
-                Mode::Stream | Mode::Live => self.recover_all(since, position),
-            },
-        };
-        Joined { position, recovery }
-    }
-
-    fn recover_all(&self, since: &Position, position: &Position) -> Recovery {
-        if !same_epoch(&since.epoch, &position.epoch) {
-            return Recovery::Lost;
-        }
-        self.history.after(since.offset, self.top).map_or(Recovery::Lost, Recovery::Recovered)
-    }
-
-    fn recover_latest(&self, since: &Position, position: &Position) -> Recovery {
-        if since == position {
-            return Recovery::Recovered(Vec::new());
-        }
-        self.history
-            .newest()
-            .map_or(Recovery::Lost, |newest| Recovery::Recovered(vec![Arc::clone(newest)]))
-    }
-
-    fn grant(&mut self, node: usize, form: usize) {
-        let interest = match self.interests.iter_mut().find(|i| i.node == node) {
-            Some(interest) => interest,
-            None => {
-                self.interests.push(Interest { node, grants: [0; FORMS_MAX] });
-                let last = self.interests.len() - 1;
-                &mut self.interests[last]
-            }
-        };
-        interest.grants[form] += 1;
-    }
-
-    fn release(&mut self, node: usize, form: usize) {
-        let Some(index) = self.interests.iter().position(|i| i.node == node) else {
-            debug_assert!(false, "release without a grant");
-            return;
-        };
-        let grants = &mut self.interests[index].grants;
-        debug_assert!(grants[form] > 0, "more releases than grants");
-        grants[form] = grants[form].saturating_sub(1);
-        if grants.iter().all(|&n| n == 0) {
-            self.interests.swap_remove(index);
-        }
-    }
-}
-
-/// Clients that know no epoch yet adopt the one they find.
-fn same_epoch(theirs: &Epoch, ours: &Epoch) -> bool {
-    theirs.as_str().is_empty() || theirs == ours
 }
 
 fn number(draft: Draft, offset: Option<u64>) -> Publication {
@@ -430,7 +319,9 @@ mod tests {
     use hashbrown::HashSet;
     use proptest::prelude::*;
 
-    use super::super::namespace::PublishRight;
+    use super::super::history::Recovery;
+    use super::super::interests::FORMS_MAX;
+    use super::super::namespace::{Broker, PublishRight};
     use super::*;
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
@@ -442,6 +333,7 @@ mod tests {
         Namespace {
             name: String::new(),
             mode,
+            broker: Broker::Embedded,
             history_size: 3,
             history_age: Duration::from_secs(10),
             history_bytes_max: 12,

@@ -2,7 +2,10 @@
 
 pub mod history;
 pub mod home;
+pub mod interests;
 pub mod name;
 pub mod namespace;
 pub mod publication;
+pub mod sequence;
+pub mod splice;
 pub mod subscribers;

@@ -18,6 +18,15 @@ pub enum Mode {
     Live,
 }
 
+/// What numbers and keeps the publications of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broker {
+    /// This process.
+    Embedded,
+    /// A Redis server, which several gateways share.
+    Redis,
+}
+
 /// Which clients may publish. The server API may always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishRight {
@@ -36,6 +45,8 @@ pub struct Namespace {
     pub name: String,
     /// How its topics treat their past.
     pub mode: Mode,
+    /// What numbers and keeps its publications.
+    pub broker: Broker,
     /// Publications kept for each topic (mode `latest` keeps 1).
     pub history_size: usize,
     /// How long publications are kept.

@@ -5,7 +5,7 @@
 
 use hashbrown::HashMap;
 
-use super::home::FORMS_MAX;
+use super::interests::FORMS_MAX;
 use super::name::TopicName;
 
 /// Names a topic on this shard while somebody here has to do with it.
@@ -209,6 +209,11 @@ impl Topics {
     /// The slots that want publications of `id` in `form`.
     pub fn members(&self, id: TopicId, form: usize) -> &[u32] {
         &self.topics[id.0 as usize].lists[form]
+    }
+
+    /// The slots that want publications of `id` in any form.
+    pub fn all_members(&self, id: TopicId) -> Vec<u32> {
+        self.topics[id.0 as usize].lists.concat()
     }
 
     fn create(&mut self, name: &TopicName) -> TopicId {

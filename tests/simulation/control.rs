@@ -187,6 +187,7 @@ impl Control {
                     }
                 }
             }
+            Delivery::Lost(topic) => panic!("{topic:?} has no engine that could lose anything"),
             Delivery::Reply { to, reply } => {
                 let call = self.calls.remove(&to.ticket).expect("an open call");
                 self.replied(call, reply, truth);

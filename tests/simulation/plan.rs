@@ -14,7 +14,7 @@ use ringway::conn::route::Routes;
 use ringway::dialect::cause::DrainNotice;
 use ringway::dialect::{self, centrifuge, keepalive};
 use ringway::ring::sim::Faults;
-use ringway::topic::namespace::{Mode, Namespace, Namespaces, PublishRight};
+use ringway::topic::namespace::{Broker, Mode, Namespace, Namespaces, PublishRight};
 use ringway::ws::deflate;
 use ringway::ws::receiver::Limits;
 use ringway::{conn, mail, shard};
@@ -93,6 +93,7 @@ impl Plan {
                 closes_kept: if dice.bool() { 1000 } else { dice.usize(..3) },
                 deflate_contexts_max: dice.usize(..6),
                 epoch_nonce: "sim".to_owned(),
+                links: Vec::new(),
                 tls: shard::secure::Settings::default(),
                 conn: Arc::new(connections(dice, ample_history)),
             },
@@ -182,6 +183,7 @@ fn namespaces(dice: &mut Rng, ample_history: bool) -> Namespaces {
     let namespace = |name: &str, mode, publish| Namespace {
         name: name.to_owned(),
         mode,
+        broker: Broker::Embedded,
         history_size,
         history_age,
         history_bytes_max,

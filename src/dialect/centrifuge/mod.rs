@@ -12,6 +12,7 @@ use super::client_id::ClientId;
 use super::keepalive;
 use super::variant::Compression;
 use super::{Action, Answer, Context, Ticket};
+use crate::topic::name::TopicName;
 use crate::ws::header::Opcode;
 
 pub mod command;
@@ -123,6 +124,13 @@ impl Session {
             open.answer(ticket, answer, cx);
             flush(cx);
         }
+    }
+
+    /// Ends the subscription to `topic` in a way after which the client subscribes again.
+    pub(super) fn lose_position(&mut self, topic: &TopicName, cx: &mut Context<'_>) {
+        begin(cx);
+        push::write_unsubscribe(&mut cx.scratch.replies, topic, 2500, "insufficient state");
+        flush(cx);
     }
 
     /// Pings in the agreed way. Before `connect` nothing is agreed, and the deadline watches.

@@ -2,6 +2,7 @@
 
 use crate::dialect::json::{self, Object, Sink};
 use crate::dialect::scratch::Scratch;
+use crate::topic::name::TopicName;
 use crate::topic::publication::{Payload, Publication};
 
 /// How a payload stands in JSON.
@@ -33,6 +34,20 @@ pub(in crate::dialect) fn write(out: &mut impl Sink, publication: &Publication, 
     let mut push = Object::open(reply.member("push"));
     push.nonempty("channel", publication.topic.as_str());
     write_publication(push.member("pub"), publication, data);
+    push.close();
+    reply.close();
+}
+
+/// Writes the push that ends the subscription to `topic`; after codes from 2500 on clients subscribe
+/// again.
+pub(super) fn write_unsubscribe(out: &mut impl Sink, topic: &TopicName, code: u16, reason: &str) {
+    let mut reply = Object::open(out);
+    let mut push = Object::open(reply.member("push"));
+    push.nonempty("channel", topic.as_str());
+    let mut unsubscribe = Object::open(push.member("unsubscribe"));
+    unsubscribe.nonzero("code", code.into());
+    unsubscribe.nonempty("reason", reason);
+    unsubscribe.close();
     push.close();
     reply.close();
 }

@@ -559,3 +559,14 @@ fn a_session_is_small() {
     assert!(size_of::<Session>() <= 64, "{}", size_of::<Session>());
     assert!(size_of::<AnySession>() <= 16);
 }
+
+#[test]
+fn a_client_whose_publications_are_lost_is_told_to_subscribe_again() {
+    let mut client = Client::connected(Pings::Messages);
+    let topic = TopicName::new("stream:a").unwrap();
+    client.session.lose_position(&topic, &mut client.fixture.cx());
+    // Centrifugo's code 2500: from there on clients subscribe again.
+    let push = r#"{"push":{"channel":"stream:a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#;
+    assert_eq!(client.fixture.texts(), [push]);
+    assert!(client.fixture.take_actions().is_empty());
+}
