@@ -7,8 +7,8 @@ use std::path::Path;
 
 use ringway::dialect::cause::Cause;
 use ringway::metrics::catalogue::{
-    ControlFamily, ControlGauge, Counter, CounterFamily, Gauge, ProcessGauge, SizeHistogram,
-    TimeHistogram,
+    ControlFamily, ControlGauge, Counter, CounterFamily, Gauge, LinkCounter, LinkGauge,
+    ProcessGauge, SizeHistogram, TimeHistogram,
 };
 
 /// Where metrics and causes are listed; everything else uses them.
@@ -40,6 +40,8 @@ fn every_metric_is_written_by_the_code_that_knows_it() {
     signs.extend(Gauge::ALL.iter().map(|metric| format!("Gauge::{metric:?}")));
     signs.extend(TimeHistogram::ALL.iter().map(|metric| format!("TimeHistogram::{metric:?}")));
     signs.extend(SizeHistogram::ALL.iter().map(|metric| format!("SizeHistogram::{metric:?}")));
+    signs.extend(LinkCounter::ALL.iter().map(|metric| format!("LinkCounter::{metric:?}")));
+    signs.extend(LinkGauge::ALL.iter().map(|metric| format!("LinkGauge::{metric:?}")));
     signs.extend(ProcessGauge::ALL.iter().map(|metric| format!("ProcessGauge::{metric:?}")));
     signs.extend(["numbers.memory(".to_owned()]);
     // Families have a method each; `connections` is the difference of the first two.

@@ -18,6 +18,7 @@ const DOCUMENTS: [&str; 10] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/brokers.md",
     "docs/closes.md",
     "docs/operations.md",
     "docs/performance.md",

@@ -13,8 +13,8 @@ use super::orders::Orders;
 use super::pulse::Pulse;
 use super::server::Secure;
 use super::window::Window;
-use crate::metrics::catalogue::{Counter, Gauge};
-use crate::metrics::{ControlWriter, Reader, Vocabulary};
+use crate::metrics::catalogue::{Counter, Gauge, LinkGauge};
+use crate::metrics::{ControlWriter, LinkReader, Reader, Vocabulary};
 
 /// Who may call the server API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +164,8 @@ pub struct Parts {
     pub orders: Orders,
     /// Where requests are counted.
     pub numbers: Rc<ControlWriter<Method>>,
+    /// How the links to engines do.
+    pub links: Vec<LinkReader>,
 }
 
 /// What the handlers share.
@@ -179,6 +181,18 @@ impl State {
         let window = Window::new(parts.limits.keys_max, parts.limits.keys_age);
         let snapshots = RefCell::new(Snapshots::new(Instant::now()));
         Self { parts, window: RefCell::new(window), snapshots }
+    }
+
+    /// The first engine without which some topics do nothing, and what is wrong with it.
+    pub(super) fn lost_broker(&self) -> Option<(&'static str, &'static str)> {
+        self.parts.links.iter().find_map(|link| {
+            let what = match () {
+                () if link.gauge(LinkGauge::Up) == 0 => "does not answer",
+                () if link.gauge(LinkGauge::SilentShards) > 0 => "is not heard by every shard",
+                () => return None,
+            };
+            Some((link.broker(), what))
+        })
     }
 
     /// The first shard that has shown no sign of life for longer than it may, and for how long.

@@ -10,7 +10,7 @@ use crate::conn::outbox::Settings as OutboxSettings;
 use crate::dialect::keepalive::Settings as PingSettings;
 use crate::mail::post::Settings as LaneSettings;
 use crate::ring::probe::Feature;
-use crate::topic::namespace::{Mode, Namespace, PublishRight};
+use crate::topic::namespace::{Broker, Mode, Namespace, PublishRight};
 use crate::ws::deflate::Settings as DeflateSettings;
 
 use super::reader::{Sections, Settings};
@@ -18,7 +18,7 @@ use super::violation::Violation;
 use super::{
     ApiAccess, ApiKey, Centrifuge, Config, Deflate, Drain, Http, Limits, Listener, Log, Memory,
 };
-use super::{LogFormat, Operator, Ring, Routes, Socket, Websocket, tls};
+use super::{LogFormat, Operator, Ring, Routes, Socket, Websocket, redis, tls};
 
 /// Shorter keys can be guessed.
 const API_KEY_CHARS_MIN: usize = 16;
@@ -47,6 +47,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         },
         centrifuge: centrifuge(sections.one("centrifuge")),
         namespaces: sections.all("namespace").iter().map(|s| namespace(s, violations)).collect(),
+        redis: redis::build(sections.one("redis"), violations),
         ring: ring(sections.one("ring")),
         socket: socket(sections.one("socket")),
         lanes: lanes(sections.one("lanes")),
@@ -226,9 +227,14 @@ fn namespace(settings: &Settings, violations: &mut Vec<Violation>) -> Namespace 
         }
         recovery = false;
     }
+    let broker = match settings.text("broker").as_str() {
+        "redis" => Broker::Redis,
+        _ => Broker::Embedded,
+    };
     Namespace {
         name,
         mode,
+        broker,
         history_size: settings.number("history_size"),
         history_age: settings.time("history_age"),
         history_bytes_max: settings.number("history_bytes_max"),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::quantity::{show_bytes, show_time};
 use super::reader::Sections;
 use super::violation::Violation;
-use super::{ApiAccess, Config, Routes, tls};
+use super::{ApiAccess, Config, Routes, redis, tls};
 
 /// The receive buffers of one shard, by default; the process takes several times that.
 const BUDGET_BYTES_MIN: u64 = 4 << 20;
@@ -16,6 +16,7 @@ pub(super) fn report(config: &Config, sections: &Sections, violations: &mut Vec<
     tls::report(config, sections, violations);
     report_limits(config, sections, violations);
     report_namespaces(config, sections, violations);
+    redis::report(config, sections, violations);
     report_ring(config, sections, violations);
     if matches!(config.routes, Routes { raw: false, echo: false, demo: false, centrifuge: false }) {
         let problem = "leaves nothing to serve: enable raw, centrifuge, echo or demo";

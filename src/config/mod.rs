@@ -21,6 +21,7 @@ mod conflict;
 pub mod keys;
 mod quantity;
 mod reader;
+pub mod redis;
 pub mod tls;
 mod tree;
 pub mod violation;
@@ -58,6 +59,8 @@ pub struct Config {
     pub centrifuge: Centrifuge,
     /// What topics may do; no two with one name.
     pub namespaces: Vec<Namespace>,
+    /// The broker redis.
+    pub redis: redis::Redis,
     /// io_uring.
     pub ring: Ring,
     /// Options of sockets.

@@ -362,3 +362,25 @@ fn tls_that_cannot_be_is_told() {
         assert!(told.contains(problem) && told.ends_with("1 problem"), "{text}: {told}");
     }
 }
+
+#[test]
+fn a_redis_server_is_named_by_host_and_port() {
+    let redis = parsed("[redis]\naddress = 'redis.internal:6380'\ntls = true").redis;
+    assert_eq!((redis.host.as_str(), redis.port), ("redis.internal", 6380));
+    assert_eq!(redis.tls.as_deref(), Some(std::path::Path::new("")));
+    assert_eq!(parsed("[redis]\naddress = '[::1]:6379'").redis.host, "::1");
+    assert_eq!(Config::default().redis.tls, None);
+    for (text, problem) in [
+        ("[redis]\naddress = 'redis'", "redis.address = \"redis\": must be a host and a port"),
+        ("[redis]\nprefix = 'a{b}'", "redis.prefix = \"a{b}\": must have letters"),
+        ("[redis]\ntls_ca = 'ca.pem'", "is of no use without TLS: set tls = true"),
+        (
+            "[[namespace]]\nbroker = 'redis'\nhistory_size = 10001",
+            "namespace.0.history_size = 10001: must not be more than 10000 with broker redis",
+        ),
+    ] {
+        let told = report(text, &[]);
+        assert!(told.contains(problem) && told.ends_with("1 problem"), "{text}: {told}");
+    }
+    assert!(!report("[redis]\npassword = 5551234", &[]).contains("5551234"));
+}

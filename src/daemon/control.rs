@@ -19,7 +19,7 @@ use crate::api::pulse::Pulse;
 use crate::api::state::Readiness;
 use crate::config::Config;
 use crate::mail::message::Request;
-use crate::metrics::Reader;
+use crate::metrics::{LinkReader, Reader};
 use crate::ring::probe::probe;
 use crate::ring::uring;
 use crate::ring::wakes::Wakes;
@@ -101,6 +101,7 @@ pub(super) struct Gateway {
     pub(super) shards: usize,
     pub(super) reports: UnboundedReceiver<Report>,
     pub(super) readers: Vec<Reader<Labels>>,
+    pub(super) links: Vec<LinkReader>,
 }
 
 impl Gateway {

@@ -7,6 +7,7 @@ mod control;
 pub mod exit;
 mod handover;
 mod limits;
+mod links;
 mod logs;
 mod memory;
 mod operators;

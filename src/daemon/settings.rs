@@ -18,6 +18,8 @@ use crate::shard::{self, secure};
 use crate::topic::namespace::Namespaces;
 use crate::ws::receiver::Limits;
 
+use super::links;
+
 /// The page at `/` of the client listeners, when the demo is on.
 const DEMO_PAGE: &str = include_str!("demo/index.html");
 
@@ -118,6 +120,7 @@ pub fn of_shards(
         closes_kept: config.closes_kept,
         deflate_contexts_max: config.deflate.contexts_max.div_ceil(shards),
         epoch_nonce,
+        links: links::wanted(config).into_iter().zip(shards + 1..).collect(),
         tls: secure::Settings {
             offers: Vec::new(),
             handshake_timeout: config.tls.handshake_timeout,

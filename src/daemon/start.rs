@@ -21,7 +21,7 @@ use crate::conn::tls::offer::Offer;
 use crate::dialect::cause::{Cause, Initiator, Protocol};
 use crate::mail::post::{self, Post};
 use crate::metrics::export::Exporter;
-use crate::metrics::{self, ControlWriter, ProcessReader, Reader};
+use crate::metrics::{self, ControlWriter, LinkReader, ProcessReader, Reader};
 use crate::ring::listen::{self, Listener};
 use crate::ring::wakes::Wakes;
 use crate::shard::labels::Labels;
@@ -32,7 +32,7 @@ use super::exit::Failure;
 use super::handover::Handed;
 use super::memory::{self, Budget};
 use super::threads::{self, Job, Report, cannot_listen};
-use super::{limits, operators, settings, systemd};
+use super::{limits, links, operators, settings, systemd};
 
 impl Gateway {
     /// Listens, starts the shards, and serves operators when all of them serve. What operators order
@@ -50,11 +50,13 @@ impl Gateway {
         let shards = config.shards.unwrap_or(cpus.len()).max(1);
         let connections_max = connections_max(&config, limits::raise_open_files());
         limits::widen_descriptor_table(connections_max);
-        let wakes = Wakes::new(shards + 1).map_err(|errno| {
+        let links = links::wanted(&config);
+        let wakes = Wakes::new(shards + 1 + links.len()).map_err(|errno| {
             Failure::Unfit(format!("no eventfd for {shards} shards: errno {}", errno.0))
         })?;
         let wakes = Arc::new(wakes);
-        let mut posts = post::connect(shards + 1, config.lanes);
+        let mut posts = post::connect(shards + 1 + links.len(), config.lanes);
+        let link_posts = posts.split_off(shards + 1);
         let control_post = posts.pop().expect("a post was made for the control thread");
         let mut handed = Handed::take()?;
         let listeners = listen(&config, shards, &mut handed)?;
@@ -65,13 +67,14 @@ impl Gateway {
         let offers = &keeper.clients;
         let crew = Crew { config: &config, offers, shards, connections_max, cpus, wakes: &wakes };
         let readers = crew.start(posts, listeners, &sender)?;
+        let links = links::start(&config, link_posts, &wakes, shards, &sender)?;
         let hub = {
             let wakes = Arc::clone(&wakes);
             let wake = Box::new(move |node| wakes.notify(node));
             Rc::new(Hub::new(control_post, shards, wake, hub::Limits::default()))
         };
         tokio_uring::spawn(super::control::listen_to_shards(wakes, shards, Rc::clone(&hub)));
-        let mut gateway = Self::new(config, hub, shards, reports);
+        let mut gateway = Self::new(config, hub, shards, reports, links);
         gateway.await_shards().await?;
         gateway.watch_shards();
         let (numbers, process) = metrics::process();
@@ -89,10 +92,11 @@ impl Gateway {
         hub: Rc<Hub>,
         shards: usize,
         reports: UnboundedReceiver<Report>,
+        links: Vec<LinkReader>,
     ) -> Self {
         let readiness = Rc::new(std::cell::Cell::new(Readiness::Starting));
         let pulse = Rc::new(Pulse::new(shards, Instant::now()));
-        Self { config, hub, pulse, readiness, shards, reports, readers: Vec::new() }
+        Self { config, hub, pulse, readiness, shards, reports, readers: Vec::new(), links }
     }
 
     async fn memory_budget(&self) -> Budget {
@@ -144,7 +148,8 @@ impl Gateway {
         let Some(listener) = door else { return Ok(()) };
         let bound = listener.local_addr().ok();
         let version = env!("CARGO_PKG_VERSION");
-        let exporter = Exporter::new(readers, control_reader, process, version, started);
+        let links = self.links.clone();
+        let exporter = Exporter::new(readers, control_reader, process, links, version, started);
         let state = Rc::new(State::new(self.operator_parts(exporter, numbers, secure, orders)));
         tokio_uring::spawn(server::serve(listener, state));
         if let Some(address) = bound {
@@ -194,6 +199,7 @@ impl Gateway {
             secure,
             orders,
             numbers,
+            links: self.links.clone(),
         }
     }
 }

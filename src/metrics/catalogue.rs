@@ -87,6 +87,10 @@ catalogue! {
             "Bytes handed to the sockets of clients, with HTTP heads and frame headers."
         Publications "publications_total" Count []
             "Publications that got their place in a topic."
+BrokerGapsHealed "broker_gaps_healed_total" Count []
+            "Gaps in what an engine sent that were closed by reading what was missing from it."
+        BrokerGapsLost "broker_gaps_lost_total" Count []
+            "Gaps in what an engine sent that could not be closed; subscribers were told to begin anew."
         Deliveries "deliveries_total" Count []
             "Publications queued for a subscriber."
         Conflated "conflated_total" Count []
@@ -243,6 +247,36 @@ catalogue! {
     ControlGauge: Gauge {
         CertificateExpiry "tls_certificate_expiry_timestamp_seconds" Seconds ["name"]
             "When the certificate for this name ends, in seconds since 1970."
+    }
+
+    /// Counters of the links to engines.
+    LinkCounter: Counter {
+        Connects "broker_connects_total" Count ["broker"]
+            "Times that a gateway connected to its broker."
+        Publishes "broker_publishes_total" Count ["broker"]
+            "Publications that the broker has acknowledged."
+        PublishesRefused "broker_publishes_refused_total" Count ["broker"]
+            "Publications that were refused since the broker could not be reached, was too slow or said no."
+        PublishesUnknown "broker_publishes_unknown_total" Count ["broker"]
+            "Publications of which the broker has not said in time whether they were taken."
+        Overflows "broker_overflows_total" Count ["broker"]
+            "Topics whose messages came faster than they were taken; what was missed is read."
+        Unreadable "broker_unreadable_total" Count ["broker"]
+            "Messages of the broker that no gateway has written."
+    }
+
+    /// Gauges of the links to engines.
+    LinkGauge: Gauge {
+        Up "broker_up" Count ["broker"]
+            "1 while the broker answers, else 0."
+        SilentShards "broker_silent_shards" Count ["broker"]
+            "Shards through which no test message of the broker has come for 2 s."
+        Pending "broker_pending" Count ["broker"]
+            "Publications and questions that wait for the broker."
+        Topics "broker_topics" Count ["broker"]
+            "Topics that this gateway hears from the broker."
+        Lag "broker_lag_seconds" Seconds ["broker"]
+            "How long the last test message took through the broker and back."
     }
 
     /// What is true of the process for as long as it lives.

@@ -15,13 +15,14 @@ use metrics_exporter_prometheus::formatting::{
 use metrics_exporter_prometheus::{LabelSet as Pairs, PrometheusBuilder, PrometheusRecorder};
 
 use super::catalogue::{
-    ALL, ControlFamily, ControlGauge, Counter, CounterFamily, Entry, Fact, Gauge,
+    ALL, ControlFamily, ControlGauge, Counter, CounterFamily, Entry, Fact, Gauge, GaugeFamily,
+    Kind, LinkCounter, LinkGauge, ProcessGauge, SizeHistogram, TimeHistogram, Unit,
 };
-use super::catalogue::{GaugeFamily, Kind, ProcessGauge, SizeHistogram, TimeHistogram, Unit};
 use super::cells::Table;
 use super::control::ControlReader;
 use super::histogram::Snapshot;
 use super::label::{Label, LabelSet, Vocabulary};
+use super::link::LinkReader;
 use super::process::ProcessReader;
 use super::shard::{Numbers, Reader};
 
@@ -33,6 +34,7 @@ pub struct Exporter<V: Vocabulary, M: Label> {
     shards: Vec<Reader<V>>,
     control: ControlReader<M>,
     process: ProcessReader,
+    links: Vec<LinkReader>,
     registry: PrometheusRecorder,
 }
 
@@ -42,6 +44,7 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
         shards: Vec<Reader<V>>,
         control: ControlReader<M>,
         process: ProcessReader,
+        links: Vec<LinkReader>,
         version: &str,
         started: SystemTime,
     ) -> Self {
@@ -54,7 +57,7 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
                 Kind::Histogram => {}
             }
         }
-        let exporter = Self { shards, control, process, registry };
+        let exporter = Self { shards, control, process, links, registry };
         let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
         exporter.gauge(Fact::BuildInfo.entry(), &[version], 1.0);
         exporter.gauge(Fact::StartTime.entry(), &[], started.as_secs_f64());
@@ -84,6 +87,7 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
         for gauge in ProcessGauge::ALL {
             self.gauge(gauge.entry(), &[], as_f64(self.process.gauge(*gauge)));
         }
+        self.show_links();
         for family in CounterFamily::ALL {
             self.counter_family(*family);
         }
@@ -101,6 +105,20 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
         self.write_times(&mut text);
         self.write_sizes(&mut text);
         text
+    }
+
+    fn show_links(&self) {
+        for link in &self.links {
+            let labels = [link.broker()];
+            for counter in LinkCounter::ALL {
+                self.counter(counter.entry(), &labels, link.counter(*counter));
+            }
+            for gauge in LinkGauge::ALL {
+                let value = as_f64(link.gauge(*gauge));
+                let value = if *gauge == LinkGauge::Lag { value / 1e6 } else { value };
+                self.gauge(gauge.entry(), &labels, value);
+            }
+        }
     }
 
     /// Not through the registry, which forgets nothing: a name can go.
@@ -287,7 +305,14 @@ mod tests {
         (
             writers,
             control,
-            Exporter::new(readers, reader, crate::metrics::process().1, "1.2.3", started),
+            Exporter::new(
+                readers,
+                reader,
+                crate::metrics::process().1,
+                Vec::new(),
+                "1.2.3",
+                started,
+            ),
         )
     }
 

@@ -7,6 +7,7 @@
 mod admission_limits;
 mod admission_memory;
 mod admission_proxies;
+mod broker_redis;
 mod close_stories;
 mod closes;
 mod config_errors;

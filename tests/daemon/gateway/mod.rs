@@ -22,6 +22,7 @@ pub(crate) mod clock;
 pub(crate) mod frame;
 pub(crate) mod metrics;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod silence;
 
 use canary::Canary;
