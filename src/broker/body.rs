@@ -88,7 +88,7 @@ pub fn decode(topic: &TopicName, offset: Option<u64>, mut body: Bytes) -> Option
 
 /// Reads a message of the channel of `topic`: the life that its offset belongs to, if it has one, and
 /// the publication. `None`: nobody like us has written this.
-pub fn decode_message(topic: &TopicName, message: Bytes) -> Option<(Option<Epoch>, Publication)> {
+pub fn decode_message(topic: &TopicName, message: &Bytes) -> Option<(Option<Epoch>, Publication)> {
     let rest = message.strip_prefix(HEADER.as_bytes())?;
     let first = memchr::memchr(b':', rest)?;
     let second = first + 1 + memchr::memchr(b':', &rest[first + 1..])?;
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn messages_carry_their_place() {
-        let read = |text: &'static [u8]| decode_message(&topic(), Bytes::from_static(text));
+        let read = |text: &'static [u8]| decode_message(&topic(), &Bytes::from_static(text));
         let (epoch, publication) = read(b"r1:12:ab.3:b\x00\xff:").unwrap();
         assert_eq!((epoch, publication.offset), (Some(Epoch::new("ab.3")), Some(12)));
         assert_eq!(publication.payload, Payload::Binary(Bytes::from_static(b"\xff:")));
@@ -171,7 +171,7 @@ mod tests {
             b"r1:1:e:t\x01\x00\x05ab",
         ];
         for bad in bad {
-            assert!(decode_message(&topic(), Bytes::copy_from_slice(bad)).is_none(), "{bad:?}");
+            assert!(decode_message(&topic(), &Bytes::copy_from_slice(bad)).is_none(), "{bad:?}");
         }
     }
 
@@ -181,7 +181,7 @@ mod tests {
             let _ = decode(&topic(), None, Bytes::from(message.clone()));
             let mut framed = b"r1:3:e:".to_vec();
             framed.extend(message);
-            let _ = decode_message(&topic(), Bytes::from(framed));
+            let _ = decode_message(&topic(), &Bytes::from(framed));
         }
     }
 }

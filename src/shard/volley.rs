@@ -77,7 +77,7 @@ fn longest(encoded: &Encoded) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topic::home::FORMS_MAX;
+    use crate::topic::interests::FORMS_MAX;
     use crate::topic::name::TopicName;
     use crate::topic::namespace::Mode;
 

@@ -327,7 +327,7 @@ impl<A: Copy> Splices<A> {
                 }
             }
             (Phase::Following(_), Some(head)) => {
-                self.step(name, namespace, now, |following, step| following.resume(head, step));
+                self.step(name, namespace, now, |following, step| following.resume(&head, step));
             }
             (Phase::Following(_), None) => {}
         }

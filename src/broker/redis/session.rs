@@ -149,7 +149,7 @@ impl Session {
         while let Some(request) = link.lanes.take_request() {
             match request {
                 Request::Errand { errand, .. } => self.run_errand(errand, &mut listens, link),
-                Request::Publish { asker, draft } => self.publish(asker, draft, link),
+                Request::Publish { asker, draft } => self.publish(asker, &draft, link),
                 Request::History { asker, topic, query } => {
                     self.read_history(asker, topic, query, link);
                 }
@@ -211,7 +211,7 @@ impl Session {
         }
     }
 
-    fn publish(&mut self, asker: Option<Asker>, draft: Draft, link: &mut Link) {
+    fn publish(&mut self, asker: Option<Asker>, draft: &Draft, link: &mut Link) {
         let topic = draft.topic.clone();
         let Some(namespace) = link.namespaces.of(&topic) else { return };
         if !link.is_up || self.pending >= link.settings.pending_max {
@@ -225,10 +225,10 @@ impl Session {
         let mode = namespace.mode;
         let command = if mode == Mode::Live {
             let mut publish = redis::cmd("PUBLISH");
-            publish.arg(keys.channel).arg(body::encode(body::UNNUMBERED, &draft));
+            publish.arg(keys.channel).arg(body::encode(body::UNNUMBERED, draft));
             publish
         } else {
-            let body = body::encode("", &draft);
+            let body = body::encode("", draft);
             self.server.publish(&keys, &body, kept(namespace), namespace.history_age)
         };
         self.pending += 1;
@@ -301,7 +301,7 @@ impl Session {
             return;
         }
         let Some(topic) = link.channels.get(channel).cloned() else { return };
-        match body::decode_message(&topic, Bytes::from(payload)) {
+        match body::decode_message(&topic, &Bytes::from(payload)) {
             Some((epoch, publication)) => {
                 let publication = Arc::new(publication);
                 link.lanes.tell_home(&topic, News::Arrived { epoch, publication });

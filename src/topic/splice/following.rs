@@ -120,18 +120,18 @@ impl Following {
     }
 
     /// The engine sends the topic again, and has come as far as `head`.
-    pub(super) fn resume(&mut self, head: Head, step: &mut Step<'_>) {
+    pub(super) fn resume(&mut self, head: &Head, step: &mut Step<'_>) {
         self.suspended_at = None;
         self.restarts = head.restarts;
         self.take_ahead(step);
-        self.notice(head.position, step);
+        self.notice(&head.position, step);
         self.look_into_foreign(step);
     }
 
     /// The engine has come as far as `head`.
-    fn notice(&mut self, head: Position, step: &mut Step<'_>) {
+    fn notice(&mut self, head: &Position, step: &mut Step<'_>) {
         if !self.is_of(&head.epoch) {
-            self.begin_anew(&head, step);
+            self.begin_anew(head, step);
         }
         self.head = self.head.max(head.offset);
         self.catch_up(step);

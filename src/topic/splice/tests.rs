@@ -49,7 +49,7 @@ fn id_of(publication: &Publication) -> u64 {
 }
 
 /// What may happen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     Publish,
     /// The link carries out the oldest errand.
