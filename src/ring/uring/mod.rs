@@ -15,13 +15,14 @@ use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, opcode, squeue};
 
-use super::listen::{Listener, Takers};
+use super::listen::Listener;
 use super::probe::{self, Feature, Features, StartError, explain, failed};
 use super::slots::{Part, Slots};
 use super::stats::Stats;
 use super::wakes::Wakes;
 use super::{Completion, Errno, Farewell, Fatal, Lease, Ring, Sends, Socket, TcpInfo, Token, Wait};
 
+mod accept;
 mod buffers;
 mod memory;
 mod queue;
@@ -31,6 +32,7 @@ mod socket;
 pub(in crate::ring) mod trial;
 mod user_data;
 
+use accept::warn_of_single_accepts;
 use buffers::{Buffers, Sharing};
 use queue::{Pause, Queue};
 pub use setup::{Pool, Settings};
@@ -68,6 +70,10 @@ pub struct Uring {
     slots: Slots,
     features: Features,
     listeners: Vec<Listener>,
+    /// Which of them are to accept, by their index.
+    accepting: Vec<bool>,
+    /// Those whose accept has ended in this turn; the next one arms them again.
+    accept_next: Vec<usize>,
     node: usize,
     wakes: Arc<Wakes>,
     /// Operations whose last completion is to come.
@@ -115,6 +121,8 @@ impl Uring {
             owned: ManuallyDrop::default(),
             slots: Slots::default(),
             features,
+            accepting: vec![false; parts.listeners.len()],
+            accept_next: Vec::new(),
             listeners: parts.listeners,
             node: parts.node,
             wakes: parts.wakes,
@@ -145,28 +153,6 @@ impl Uring {
         let readable = u32::try_from(libc::POLLIN).expect("a small flag");
         let poll = opcode::PollAdd::new(eventfd, readable).multi(true).build();
         self.start(poll, UserData::of_index(Kind::Eventfd, self.node));
-    }
-
-    /// Arms accepting without looking at who asks.
-    fn arm_accept(&mut self, listener: usize) {
-        let fd = Fd(self.listeners[listener].socket.as_raw_fd());
-        let accept = if self.accepts_many(listener) {
-            opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
-        } else {
-            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
-                .flags(libc::SOCK_CLOEXEC)
-                .build()
-        };
-        self.start(accept, UserData::of_index(Kind::Accept, listener));
-    }
-
-    /// Whether one operation accepts all connections of a listener.
-    ///
-    /// The kernel wakes the operation that has waited longest. One that stays armed has always waited
-    /// longest, and would leave nothing to the other rings of the same socket.
-    fn accepts_many(&self, listener: usize) -> bool {
-        let takers = self.listeners[listener].takers;
-        takers == Takers::One && self.features.has(Feature::MultishotAccept)
     }
 
     fn cancel(&mut self, target: UserData, own: UserData) {
@@ -257,20 +243,6 @@ fn open_with_buffers(
     Ok(opened)
 }
 
-/// Warns once of a kernel that has failed the trial of multishot accept.
-fn warn_of_single_accepts(settings: &Settings, features: Features) {
-    static ONCE: Once = Once::new();
-    let accept = Feature::MultishotAccept;
-    if !features.has(accept) && !settings.disable.contains(&accept) {
-        ONCE.call_once(|| {
-            tracing::warn!(
-                "accepting many connections by one operation failed its trial on this kernel: \
-                 each is accepted by one of its own"
-            );
-        });
-    }
-}
-
 impl Ring for Uring {
     fn now(&self) -> Instant {
         self.now
@@ -281,10 +253,12 @@ impl Ring for Uring {
     }
 
     fn accept(&mut self, listener: usize) {
+        self.accepting[listener] = true;
         self.arm_accept(listener);
     }
 
     fn cancel_accept(&mut self, listener: usize) {
+        self.accepting[listener] = false;
         let target = UserData::of_index(Kind::Accept, listener);
         self.cancel(target, UserData::of_index(Kind::CancelAccept, listener));
     }
@@ -376,6 +350,7 @@ impl Ring for Uring {
         completions: &mut Vec<Completion>,
     ) -> Result<(), Fatal> {
         assert_eq!(self.buffers.leases(), 0, "a lease outlived its turn");
+        self.accept_again(completions);
         let unsent = Unsent(self);
         unsent.0.send_now(sends);
         let pause = if unsent.0.queue.is_idle() { pause(wait) } else { Pause::No };
@@ -425,6 +400,7 @@ impl Drop for Unsent<'_> {
 impl Drop for Uring {
     fn drop(&mut self) {
         self.wakes.set_ring(self.node, None);
+        self.accepting.fill(false);
         let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
         self.start(everything, UserData::of_index(Kind::CancelRing, 0));
         let mut completions = Vec::new();

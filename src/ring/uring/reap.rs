@@ -72,8 +72,8 @@ impl Uring {
         if errno.is_none() {
             self.queue.stats.accepted += 1;
             completions.push(Completion::Accepted { listener, socket: Socket(entry.result) });
-            if !self.accepts_many(listener) {
-                return self.arm_accept(listener);
+            if !self.accepts_many(listener) && self.accepting[listener] {
+                return self.accept_next.push(listener);
             }
         }
         if last {

@@ -1,13 +1,13 @@
 //! What only the real ring can show.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::*;
 use crate::ring::End;
-use crate::ring::listen::{Options, listen};
+use crate::ring::listen::{Options, Takers, listen};
 
 struct Nothing;
 
@@ -259,6 +259,56 @@ fn overflow_ends_multishots_and_loses_nothing() {
         }
     }
     assert!(ring.stats().overflows > 0);
+}
+
+/// A ring that accepts one connection at a time and has taken the first of two; the other one waits.
+fn ring_that_accepted_the_first() -> (Uring, TcpListener, [TcpStream; 2]) {
+    let listener = listen(([127, 0, 0, 1], 0).into(), Options::default()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let socket = listener.try_clone().unwrap().into();
+    let listeners = vec![Listener { socket, takers: Takers::Several }];
+    let wakes = Arc::new(Wakes::new(1).unwrap());
+    let mut ring = Uring::new(&Settings::default(), Parts { listeners, node: 0, wakes }).unwrap();
+    let clients = [(); 2].map(|()| TcpStream::connect(address).unwrap());
+    ring.accept(0);
+    let Some(Completion::Accepted { .. }) = turns(&mut ring).pop() else { panic!("accepted") };
+    (ring, listener, clients)
+}
+
+#[test]
+fn a_cancelled_accept_ends_although_a_connection_waits() {
+    let (mut ring, listener, _clients) = ring_that_accepted_the_first();
+    ring.cancel_accept(0);
+    let mut completions = Vec::new();
+    let until = Wait::Until(ring.now() + Duration::from_secs(1));
+    ring.turn(&Nothing, until, &mut completions).unwrap();
+    let ended = matches!(completions[..], [Completion::AcceptEnded { listener: 0, errno: None }]);
+    assert!(ended, "{completions:?}");
+    listener.set_nonblocking(true).unwrap();
+    listener.accept().expect("the connection that waits is still there");
+}
+
+#[test]
+fn an_accept_that_loses_against_a_connection_ends_when_it_was_cancelled() {
+    let (mut ring, _listener, _clients) = ring_that_accepted_the_first();
+    let mut completions = Vec::new();
+    // As when the kernel accepts while the cancel is on its way: armed again, then cancelled.
+    ring.accept_again(&mut completions);
+    ring.cancel_accept(0);
+    while !matches!(completions.last(), Some(Completion::AcceptEnded { listener: 0, errno: None })) {
+        let until = ring.now() + Duration::from_secs(1);
+        let known = completions.len();
+        ring.turn(&Nothing, Wait::Until(until), &mut completions).unwrap();
+        assert!(completions.len() > known || ring.now() < until, "{completions:?}");
+    }
+}
+
+#[test]
+fn a_ring_that_goes_accepts_nobody() {
+    let (ring, listener, _clients) = ring_that_accepted_the_first();
+    drop(ring);
+    listener.set_nonblocking(true).unwrap();
+    listener.accept().expect("the connection that waits is still there");
 }
 
 #[test]
