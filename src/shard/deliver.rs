@@ -38,7 +38,11 @@ struct Replaced {
 }
 
 impl Replaced {
-    fn note(&mut self, conflated: Conflated) -> Pushed {
+    /// Notes what became of the newest value, which came together with older ones: `passed_over` of
+    /// them, with so many bytes.
+    fn note(&mut self, conflated: Conflated, passed_over: usize, bytes: usize) -> Pushed {
+        self.count += passed_over;
+        self.bytes += bytes;
         if let Some(bytes) = conflated.replaced {
             self.count += 1;
             self.bytes += bytes;
@@ -128,10 +132,10 @@ impl<R: Ring> Shard<R> {
             deliveries += members.len() * count;
             let queued = bytes.len();
             let frame: Rc<Bytes> = Rc::new(bytes);
-            // Values that take each other's places stay apart.
-            let values: Vec<Rc<Bytes>> = match first.mode {
-                Mode::Latest => volley.frames(form).cloned().map(Rc::new).collect(),
-                Mode::Stream | Mode::Live => Vec::new(),
+            // Of values that take each other's places, a backlog needs the last one only.
+            let newest: Option<Rc<Bytes>> = match first.mode {
+                Mode::Latest => volley.frames(form).last().cloned().map(Rc::new),
+                Mode::Stream | Mode::Live => None,
             };
             let settings = &self.desk.settings.outbox;
             let mut replaced = Replaced::default();
@@ -143,11 +147,10 @@ impl<R: Ring> Shard<R> {
                         slot.flags.dirty = true;
                         self.dirty.push(index);
                     }
-                } else if !values.is_empty() {
-                    for value in &values {
-                        let pushed = slot.outbox.push_newest(Rc::clone(value), id, settings);
-                        lagging.push((index, replaced.note(pushed)));
-                    }
+                } else if let Some(newest) = &newest {
+                    let conflated = slot.outbox.push_newest(Rc::clone(newest), id, settings);
+                    let pushed = replaced.note(conflated, count - 1, queued - newest.len());
+                    lagging.push((index, pushed));
                 } else {
                     let piece = Piece::Frame(Rc::clone(&frame));
                     lagging.push((index, slot.outbox.push(piece, &[], settings)));
