@@ -120,9 +120,13 @@ impl<R: Ring> Shard<R> {
         let mut lagging = Vec::new();
         for variant in Variant::ALL {
             let form = usize::from(variant.form());
+            let members = self.topics.members(id, form);
+            // Other shards may want this form.
+            if members.is_empty() {
+                continue;
+            }
             let Some(bytes) = volley.joined(form, &self.frames) else { continue };
             let count = volley.frames(form).count();
-            let members = self.topics.members(id, form);
             let compressed = volley.frames(form).filter(|frame| variant::is_compressed(frame));
             let compressed = compressed.count();
             if compressed > 0 {
