@@ -59,8 +59,12 @@ impl Replaced {
 }
 
 impl<R: Ring> Shard<R> {
-    /// Takes deliveries from all lanes, within the limits of a turn.
+    /// Takes deliveries from all lanes, within the limits of a turn; none while the flush is behind, so that
+    /// lanes hold the publishers.
     pub(super) fn handle_deliveries(&mut self) {
+        if self.flush.is_behind() {
+            return;
+        }
         let mut volley = std::mem::take(&mut self.volley);
         let (mut bytes, mut walked) = (0, 0);
         let arena_max = self.desk.arena.len() + WRITTEN_BYTES_MAX;

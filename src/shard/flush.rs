@@ -26,6 +26,8 @@ pub(super) struct Flush {
     bytes: usize,
     /// What the arena has held lately at the end of a turn.
     high_water: usize,
+    /// Of those that had to wait, how many have not had their turn yet.
+    behind: usize,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,22 @@ impl Flush {
         self.flights.len()
     }
 
+    /// Whether somebody waits for us, not for a socket: no limit counts what is queued for them meanwhile.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind > 0
+    }
+
+    /// Notes that `served` of those with output had their turn, and `waiting` did not.
+    ///
+    /// Those who wait come first the next time. Whoever joins them meanwhile is counted when they have had
+    /// their turn, so that what goes on without deliveries cannot keep these waiting for ever.
+    fn note_served(&mut self, served: usize, waiting: usize) {
+        self.behind = match self.behind {
+            0 => waiting,
+            behind => behind.saturating_sub(served),
+        };
+    }
+
     /// The slot whose send is number `at`.
     pub(super) fn slot(&self, at: usize) -> u32 {
         self.flights[at].token.slot
@@ -77,6 +95,7 @@ impl<R: Ring> Shard<R> {
         let arena_max = self.desk.arena.len() + WRITTEN_BYTES_MAX;
         let mut waiting = Vec::new();
         let (mut bytes, mut taken_bytes) = (0, 0);
+        let listed = dirty.len();
         dirty.retain(|&index| {
             let Some(token) = self.slots.token(index) else { return false };
             let Some(slot) = self.slots.at_mut(index) else { return false };
@@ -108,6 +127,7 @@ impl<R: Ring> Shard<R> {
             slot.flags.dirty = !slot.is_clear();
             slot.flags.dirty
         });
+        self.flush.note_served(listed - waiting.len(), waiting.len());
         // The list keeps its memory from turn to turn; those that wait are few, and mostly none.
         dirty.splice(0..0, waiting);
         // Giving up a connection can give another one output.
@@ -164,5 +184,26 @@ impl<R: Ring> Shard<R> {
         self.ring.send_owned(slot.socket, token, rest);
         self.weigh(token.slot);
         self.schedule(token.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_wait_until_those_that_waited_were_served_and_no_longer() {
+        let mut flush = Flush::default();
+        flush.note_served(9, 0);
+        assert!(!flush.is_behind());
+        flush.note_served(3, 5);
+        assert!(flush.is_behind());
+        // Others have output meanwhile: two of the five are left, then none.
+        flush.note_served(3, 7);
+        assert!(flush.is_behind());
+        flush.note_served(4, 6);
+        assert!(!flush.is_behind(), "deliveries have a turn");
+        flush.note_served(4, 6);
+        assert!(flush.is_behind());
     }
 }
