@@ -44,6 +44,19 @@ pub async fn keep(pulse: Rc<Pulse>, hub: Rc<Hub>, shard: usize, every: Duration)
     }
 }
 
+/// Takes it as a sign of life of shard `shard`, until it has ended, that the number of its turns grows: when
+/// it is busy, what it is asked waits behind all that others ask.
+pub async fn count(pulse: Rc<Pulse>, turns: impl Fn() -> u64, shard: usize, every: Duration) {
+    let mut counted = turns();
+    while pulse.0[shard].get().is_some() {
+        sleep(every).await;
+        let before = std::mem::replace(&mut counted, turns());
+        if counted != before && pulse.0[shard].get().is_some() {
+            pulse.0[shard].set(Some(Instant::now()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +71,32 @@ mod tests {
         pulse.0[1].set(Some(began + 2 * second));
         assert_eq!(pulse.silent(2 * second, began + 3 * second), None);
         assert_eq!(pulse.silent(2 * second, began + 5 * second), Some((1, 3 * second)));
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_turns_lives_although_it_answers_nothing() {
+        let (began, every) = (Instant::now(), Duration::from_millis(1));
+        let pulse = Rc::new(Pulse::new(2, began));
+        let (turns, looks) = (Cell::new(7), Cell::new(0));
+        let turning = count(Rc::clone(&pulse), || turns.replace(turns.get() + 1), 0, every);
+        let standing = count(
+            Rc::clone(&pulse),
+            || {
+                looks.set(looks.get() + 1);
+                7
+            },
+            1,
+            every,
+        );
+        let look = async {
+            while pulse.0[0].get() == Some(began) || looks.get() < 3 {
+                sleep(every).await;
+            }
+            assert_eq!(pulse.0[1].get(), Some(began), "it turns no more");
+            pulse.end(0);
+            pulse.end(1);
+        };
+        tokio::join!(turning, standing, look);
+        assert_eq!((pulse.0[0].get(), pulse.0[1].get()), (None, None));
     }
 }

@@ -20,6 +20,7 @@ use crate::config::{ApiAccess, Config};
 use crate::conn::tls::offer::Offer;
 use crate::dialect::cause::{Cause, Initiator, Protocol};
 use crate::mail::post::{self, Post};
+use crate::metrics::catalogue::Counter;
 use crate::metrics::export::Exporter;
 use crate::metrics::{self, ControlWriter, LinkReader, ProcessReader, Reader};
 use crate::ring::listen::{self, Listener};
@@ -76,7 +77,7 @@ impl Gateway {
         tokio_uring::spawn(super::control::listen_to_shards(wakes, shards, Rc::clone(&hub)));
         let mut gateway = Self::new(config, hub, shards, reports, links);
         gateway.await_shards().await?;
-        gateway.watch_shards();
+        gateway.watch_shards(&readers);
         let (numbers, process) = metrics::process();
         let budget = gateway.memory_budget().await;
         let hub = Rc::clone(&gateway.hub);
@@ -119,10 +120,12 @@ impl Gateway {
     }
 
     /// Asks all shards whether they turn, for as long as they do, and tells the service manager.
-    fn watch_shards(&self) {
-        for shard in 0..self.shards {
+    fn watch_shards(&self, readers: &[Reader<Labels>]) {
+        for (shard, reader) in readers.iter().cloned().enumerate() {
             let (pulse, hub) = (Rc::clone(&self.pulse), Rc::clone(&self.hub));
-            tokio_uring::spawn(pulse::keep(pulse, hub, shard, PULSE));
+            tokio_uring::spawn(pulse::keep(Rc::clone(&pulse), hub, shard, PULSE));
+            let turns = move || reader.counter(Counter::Turns);
+            tokio_uring::spawn(pulse::count(pulse, turns, shard, PULSE));
         }
         tokio_uring::spawn(systemd::feed_watchdog(Rc::clone(&self.pulse)));
     }

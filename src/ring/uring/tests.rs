@@ -295,7 +295,8 @@ fn an_accept_that_loses_against_a_connection_ends_when_it_was_cancelled() {
     // As when the kernel accepts while the cancel is on its way: armed again, then cancelled.
     ring.accept_again(&mut completions);
     ring.cancel_accept(0);
-    while !matches!(completions.last(), Some(Completion::AcceptEnded { listener: 0, errno: None })) {
+    while !matches!(completions.last(), Some(Completion::AcceptEnded { listener: 0, errno: None }))
+    {
         let until = ring.now() + Duration::from_secs(1);
         let known = completions.len();
         ring.turn(&Nothing, Wait::Until(until), &mut completions).unwrap();
