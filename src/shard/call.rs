@@ -195,13 +195,15 @@ impl<R: Ring> Shard<R> {
     /// Goes on with connections whose bytes were too many for one turn.
     pub(super) fn resume_ready(&mut self) {
         let arena_max = self.desk.arena.len() + WRITTEN_BYTES_MAX;
-        let ready = std::mem::take(&mut self.ready);
-        let mut waiting = Vec::new();
-        for index in ready {
+        let mut ready = std::mem::take(&mut self.ready);
+        let (mut seen, mut waiting) = (0, 0);
+        while self.desk.arena.len() < arena_max && seen < ready.len() {
+            let index = ready[seen];
+            seen += 1;
             let Some(slot) = self.slots.at_mut(index) else { continue };
-            let must_wait = self.desk.codec.is_spent() && slot.conn.inflates();
-            if must_wait || self.desk.arena.len() >= arena_max {
-                waiting.push(index);
+            if self.desk.codec.is_spent() && slot.conn.inflates() {
+                ready[waiting] = index;
+                waiting += 1;
                 continue;
             }
             slot.flags.ready = false;
@@ -210,8 +212,9 @@ impl<R: Ring> Shard<R> {
             }
         }
         // The others come first in the next turn.
-        waiting.append(&mut self.ready);
-        self.ready = waiting;
+        ready.drain(waiting..seen);
+        ready.append(&mut self.ready);
+        self.ready = ready;
         self.hand_over_answers();
     }
 }
