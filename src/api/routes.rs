@@ -53,9 +53,11 @@ pub(super) async fn answer(state: &Rc<State>, request: Request<Incoming>) -> Res
     let name = if path == "/api" { Some("") } else { path.strip_prefix("/api/") };
     let response = match name {
         Some(name) => api(state, Method::of(name), request).await,
-        None if path.starts_with("/control/") => control(state, &request).await,
-        None if path == "/debug/closes" && is_read(&method) => closes(state, &request).await,
-        None => view(state, &method, &path, request.headers()),
+        None => match path.strip_prefix("/control/") {
+            Some(order) => control(state, order, &request).await,
+            None if path == "/debug/closes" && is_read(&method) => closes(state, &request).await,
+            None => view(state, &method, &path, request.headers()),
+        },
     };
     let (status, took) = (response.status().as_u16(), began.elapsed());
     debug!(%method, path, status, ?took, "operator request");
@@ -76,15 +78,18 @@ async fn api(
     response
 }
 
-async fn control(state: &Rc<State>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn control(
+    state: &Rc<State>,
+    order: &str,
+    request: &Request<Incoming>,
+) -> Response<Full<Bytes>> {
     if request.method() != hyper::Method::POST {
         return refuse(Failure::NotPost);
     }
     if let Err(failure) = access::check(&state.parts.access, request.headers()) {
         return refuse(failure);
     }
-    let name = request.uri().path().trim_start_matches("/control/");
-    match orders::carry_out(state, name).await {
+    match orders::carry_out(state, order).await {
         Ok(json) => respond(200, JSON, json),
         Err(failure) => refuse(failure),
     }

@@ -522,6 +522,7 @@ fn orders_want_the_key_and_are_posted() {
             ("POST", "drain", "wrong", 401),
             ("POST", "explode", KEY, 404),
             ("POST", "", KEY, 404),
+            ("POST", "/control/drain", KEY, 404),
         ] {
             let refused = gateway.exchange(&order(method, name, key), b"").await;
             assert_eq!(status(&refused), expected, "{method} {name}: {refused}");
