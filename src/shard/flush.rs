@@ -2,6 +2,7 @@
 
 use crate::conn::outbox::Piece;
 use crate::mail::close::Event;
+use crate::mail::message::Shortage;
 use crate::metrics::catalogue::{Counter, Gauge};
 use crate::ring::{Completion, Errno, Ring, Sends, Socket, Token};
 
@@ -63,6 +64,14 @@ impl Flush {
 impl Flush {
     pub(super) fn len(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Bytes of the arena that are worth keeping after a turn which filled `len` of them. What earlier turns
+    /// needed is forgotten when memory is short: a shard that has gone quiet has few turns to find out.
+    fn arena_bytes_kept(&mut self, len: usize, shortage: Shortage) -> usize {
+        let lately = if shortage < Shortage::Mild { self.high_water } else { 0 };
+        self.high_water = len.max(lately - lately / HIGH_WATER_DECAY);
+        self.high_water.max(ARENA_BYTES_KEPT)
     }
 
     /// Whether somebody waits for us, not for a socket: no limit counts what is queued for them meanwhile.
@@ -152,10 +161,8 @@ impl<R: Ring> Shard<R> {
     /// Empties the arena. Its memory stays while turns need it: it would only be fetched from the
     /// system, page by page, by the next one.
     fn empty_arena(&mut self) {
-        let lately = self.flush.high_water - self.flush.high_water / HIGH_WATER_DECAY;
-        self.flush.high_water = lately.max(self.desk.arena.len());
+        let kept = self.flush.arena_bytes_kept(self.desk.arena.len(), self.shortage);
         self.desk.arena.clear();
-        let kept = self.flush.high_water.max(ARENA_BYTES_KEPT);
         if self.desk.arena.capacity() > 2 * kept {
             self.desk.arena.shrink_to(kept);
         }
@@ -190,6 +197,16 @@ impl<R: Ring> Shard<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_arena_is_given_back_slowly_and_at_once_when_memory_is_short() {
+        const MIB: usize = 1024 * 1024;
+        let mut flush = Flush::default();
+        assert_eq!(flush.arena_bytes_kept(64 * MIB, Shortage::None), 64 * MIB);
+        assert_eq!(flush.arena_bytes_kept(0, Shortage::None), 63 * MIB);
+        assert_eq!(flush.arena_bytes_kept(2 * MIB, Shortage::Mild), 2 * MIB);
+        assert_eq!(flush.arena_bytes_kept(0, Shortage::Mild), ARENA_BYTES_KEPT);
+    }
 
     #[test]
     fn deliveries_wait_until_those_that_waited_were_served_and_no_longer() {
