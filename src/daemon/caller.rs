@@ -58,6 +58,9 @@ impl<'a> Callee<'a> {
 
     /// Asks and waits for the answer, for as long as `patience`.
     ///
+    /// The key goes with a POST only, and only to the holder of the configured certificate. What anybody may GET is asked
+    /// of whoever answers: the file may be newer than what is served.
+    ///
     /// Errors: [`Failure::No`] without an answer; [`Failure::Unfit`] when its certificate cannot be read.
     pub(super) async fn ask(
         &self,
@@ -80,9 +83,12 @@ impl<'a> Callee<'a> {
         let silent = |error: &dyn std::fmt::Display| {
             Failure::No(format!("the gateway at {address} does not answer: {error}; does it run?"))
         };
+        let orders = method == Method::POST;
         let mut request = Request::builder().method(method).uri(path);
         request = request.header("host", address.to_string()).header("connection", "close");
-        if let ApiAccess::Key(key) = &self.config.operator.api {
+        if let ApiAccess::Key(key) = &self.config.operator.api
+            && orders
+        {
             request = request.header("x-api-key", key.secret());
         }
         let request = request.body(Full::new(Bytes::from(body)));
@@ -92,13 +98,14 @@ impl<'a> Callee<'a> {
         if self.config.operator.tls.is_none() {
             return exchange(stream, request).await.map_err(|error| silent(&error));
         }
-        let stream = self.connector()?.connect(address.ip().into(), stream).await;
+        let connector = if orders { self.acquainted()? } else { Self::unacquainted()? };
+        let stream = connector.connect(address.ip().into(), stream).await;
         let stream = stream.map_err(|error| silent(&error))?;
         exchange(stream, request).await.map_err(|error| silent(&error))
     }
 
     /// The gateway shows its first certificate to those who ask for no name.
-    fn connector(&self) -> Result<TlsConnector, Failure> {
+    fn acquainted(&self) -> Result<TlsConnector, Failure> {
         let Some(files) = self.config.tls.certificates.first() else {
             return Err(Failure::Unfit("operator.tls needs a certificate".to_owned()));
         };
@@ -107,6 +114,10 @@ impl<'a> Callee<'a> {
         };
         let chain = std::fs::read(&files.chain).map_err(|error| unfit(&error))?;
         acquaintance::only(&chain).map(TlsConnector::from).map_err(|problem| unfit(&problem))
+    }
+
+    fn unacquainted() -> Result<TlsConnector, Failure> {
+        acquaintance::anyone().map(TlsConnector::from).map_err(Failure::Unfit)
     }
 }
 

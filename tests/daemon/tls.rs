@@ -272,6 +272,52 @@ fn operators_are_served_with_tls_under_the_same_rules() {
     assert_eq!(status.code(), Some(0));
 }
 
+#[test]
+fn health_is_asked_of_whoever_serves_and_orders_go_to_the_one_in_the_file() {
+    let authority = Authority::new();
+    let files = authority.sign("usual", &[NAME]);
+    let (clients, operators) = (free_address(), free_address());
+    let text = format!(
+        "[[listener]]\naddress = \"{clients}\"\n[operator]\naddress = \"{operators}\"\ntls = true\n\
+         api_key = \"a key that is long enough\"\n[tls]\nreload_interval = \"0s\"\n{}",
+        files.section()
+    );
+    let path = authority.path("ringway.toml");
+    std::fs::write(&path, text).expect("there is room");
+    let mut child = ringway()
+        .args(["run", "--set", "shards=1", "--config"])
+        .arg(&path)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the daemon was built");
+    let run = |word| {
+        let output = ringway().args([word, "--config"]).arg(&path).output();
+        let output = output.expect("the daemon was built");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let deadline = now() + PATIENCE;
+    while run("health").0 != Some(0) {
+        assert!(now() < deadline, "{:?}", run("health"));
+        pause(ms(20));
+    }
+    // The file is newer than what is served.
+    authority.sign("usual", &[NAME]);
+    assert_eq!(run("health"), (Some(0), String::new()));
+    let (code, told) = run("drain");
+    assert!(code == Some(1) && told.contains("invalid peer certificate"), "{told}");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::Signal::HUP,
+    )
+    .expect("the daemon runs");
+    while run("drain").0 != Some(0) {
+        assert!(now() < deadline, "{:?}", run("drain"));
+        pause(ms(20));
+    }
+    let status = wait_for_end(&mut child, PATIENCE).expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
+
 /// What a load balancer says comes before TLS, in one piece with it or bit by bit.
 #[test]
 fn the_header_of_a_load_balancer_comes_before_tls() {

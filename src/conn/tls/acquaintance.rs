@@ -1,4 +1,5 @@
-//! The terms of a client that knows by its certificate whom it calls: Ringway calling itself.
+//! The terms of a client that knows by its certificate whom it calls, or tells nothing that others may not know:
+//! Ringway calling itself.
 
 use std::sync::Arc;
 
@@ -15,7 +16,17 @@ use super::terms::crypto;
 ///
 /// Errors: what is wrong with the file.
 pub fn only(chain: &[u8]) -> Result<Arc<ClientConfig>, String> {
-    let expected = read_chain(chain)?.swap_remove(0);
+    terms(Some(read_chain(chain)?.swap_remove(0)))
+}
+
+/// Terms on which whoever answers is talked to: for questions that anybody may hear.
+///
+/// Errors: why there are none.
+pub fn anyone() -> Result<Arc<ClientConfig>, String> {
+    terms(None)
+}
+
+fn terms(expected: Option<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, String> {
     let verifier = Acquaintance { expected, provider: crypto() };
     let config = ClientConfig::builder_with_provider(Arc::new(crypto()))
         .with_safe_default_protocol_versions()
@@ -28,7 +39,8 @@ pub fn only(chain: &[u8]) -> Result<Arc<ClientConfig>, String> {
 
 #[derive(Debug)]
 struct Acquaintance {
-    expected: CertificateDer<'static>,
+    /// `None`: any certificate will do.
+    expected: Option<CertificateDer<'static>>,
     provider: CryptoProvider,
 }
 
@@ -41,7 +53,7 @@ impl ServerCertVerifier for Acquaintance {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if *end_entity == self.expected {
+        if self.expected.as_ref().is_none_or(|expected| end_entity == expected) {
             return Ok(ServerCertVerified::assertion());
         }
         Err(CertificateError::ApplicationVerificationFailure.into())
