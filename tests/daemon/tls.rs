@@ -229,6 +229,19 @@ fn an_upgrade_is_awaited_anew_after_the_handshake() {
     secure.gateway.finish();
 }
 
+/// Starts one shard with this configuration; returns its file, too.
+fn run_with(authority: &Authority, text: &str) -> (std::process::Child, std::path::PathBuf) {
+    let path = authority.path("ringway.toml");
+    std::fs::write(&path, text).expect("there is room");
+    let child = ringway()
+        .args(["run", "--set", "shards=1", "--config"])
+        .arg(&path)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the daemon was built");
+    (child, path)
+}
+
 #[test]
 fn operators_are_served_with_tls_under_the_same_rules() {
     let authority = Authority::new();
@@ -241,14 +254,7 @@ fn operators_are_served_with_tls_under_the_same_rules() {
         authority.file(),
         files.section()
     );
-    let path = authority.path("ringway.toml");
-    std::fs::write(&path, text).expect("there is room");
-    let mut child = ringway()
-        .args(["run", "--set", "shards=1", "--config"])
-        .arg(&path)
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("the daemon was built");
+    let (mut child, _) = run_with(&authority, &text);
     let own = authority.sign("operator", &["operator.test"]);
     let ask = |own| {
         let client = Client::try_connect(operators)?;
@@ -282,14 +288,7 @@ fn health_is_asked_of_whoever_serves_and_orders_go_to_the_one_in_the_file() {
          api_key = \"a key that is long enough\"\n[tls]\nreload_interval = \"0s\"\n{}",
         files.section()
     );
-    let path = authority.path("ringway.toml");
-    std::fs::write(&path, text).expect("there is room");
-    let mut child = ringway()
-        .args(["run", "--set", "shards=1", "--config"])
-        .arg(&path)
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("the daemon was built");
+    let (mut child, path) = run_with(&authority, &text);
     let run = |word| {
         let output = ringway().args([word, "--config"]).arg(&path).output();
         let output = output.expect("the daemon was built");
