@@ -299,8 +299,8 @@ fn one_turn_handles_a_bounded_number_of_messages_and_the_next_goes_on() {
     assert_eq!((client.tally.messages, client.tally.message_bytes_max), (101, 1));
 }
 
-#[test]
-fn compressed_messages_wait_when_enough_was_inflated_and_others_do_not() {
+/// Upgraded to the echo with compression, and a compressed "Hello" (RFC 7692 section 7.2.3.1).
+fn compressing() -> (Client, Vec<u8>) {
     let deflate =
         crate::ws::deflate::Settings { level: 1, bytes_min: 100, client_window_bits: None };
     let mut client = Client::with(Settings { deflate: Some(deflate), ..settings() }, Room::Free);
@@ -308,8 +308,12 @@ fn compressed_messages_wait_when_enough_was_inflated_and_others_do_not() {
     client.send(UPGRADE.replace("x\r\nUpg", offer).as_bytes());
     client.take();
     assert!(client.conn.inflates());
-    // RFC 7692 section 7.2.3.1.
-    let hello = masked(0xC1, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+    (client, masked(0xC1, b"\xf2\x48\xcd\xc9\xc9\x07\x00"))
+}
+
+#[test]
+fn compressed_messages_wait_when_enough_was_inflated_and_others_do_not() {
+    let (mut client, hello) = compressing();
     let echo = b"\x81\x05Hello";
     client.codec.begin_turn(6);
     client.send(&hello.repeat(3));
@@ -329,13 +333,14 @@ fn compressed_messages_wait_when_enough_was_inflated_and_others_do_not() {
 
 #[test]
 fn a_client_is_not_late_with_what_waits_for_its_turn() {
-    let mut client = Client::open();
+    let (mut client, hello) = compressing();
     client.wait(100);
     assert_eq!(client.take(), b"\x89\x00");
-    let pong = masked(0x8A, b"");
-    client.send(&[masked(0x81, b"x").repeat(64), pong].concat());
+    client.codec.begin_turn(0);
+    client.send(&hello);
     client.wait(8);
     assert_eq!((client.stage(), client.conn.is_ready()), (Stage::Talking, true));
+    client.codec.begin_turn(1000);
     client.call(Connection::resume);
     client.wait(0);
     assert_eq!(client.stage(), Stage::Talking);
