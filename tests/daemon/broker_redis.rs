@@ -172,6 +172,9 @@ fn what_is_published_while_a_gateway_is_cut_off_is_read_when_it_is_back() {
     second.signal(Signal::STOP);
     let clients = redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     assert!(clients.starts_with(':'), "{clients}");
+    // The other gateway's was cut, too.
+    first.await_metrics(|metrics| metrics.sum("broker_connects_total") == 2);
+    await_readiness(&first, 200);
     for data in 1..=5 {
         publish_at_last(&first, "news", data);
     }
@@ -205,6 +208,34 @@ fn a_redis_that_is_stopped_is_noticed_and_loses_nothing() {
     await_readiness(&second, 200);
     publish_at_last(&first, "news", 2);
     assert_eq!((subscriber.read_text(), subscriber.read_text()), ("1".into(), "2".into()));
+}
+
+#[test]
+fn whoever_waits_for_a_redis_that_is_killed_is_answered() {
+    let mut redis = Redis::start(Log::Always);
+    let gateway = gateway(&redis);
+    // As many as one client may have in flight, of each of eight.
+    let mut clients = [(); 8].map(|()| gateway.centrifuge());
+    let publishes = 2..=17;
+    redis.signal(Signal::STOP);
+    for client in &mut clients {
+        for id in publishes.clone() {
+            let publish = format!(r#"{{"id":{id},"publish":{{"channel":"news","data":{id}}}}}"#);
+            client.send_text(&publish);
+        }
+    }
+    gateway.await_metrics(|metrics| metrics.sum("broker_pending") == 128);
+    redis.kill();
+    for client in &mut clients {
+        let mut answers: Vec<String> = publishes.clone().map(|_| client.read_text()).collect();
+        for id in publishes.clone() {
+            let expected = format!(r#"{{"id":{id},"error":{{"code":100,"#);
+            let at = answers.iter().position(|answer| answer.starts_with(&expected));
+            answers.swap_remove(at.expect("each is answered"));
+        }
+    }
+    gateway.await_metrics(|metrics| metrics.sum("broker_publishes_unknown_total") == 128);
+    assert_eq!(gateway.metrics().sum("broker_pending"), 0);
 }
 
 #[test]

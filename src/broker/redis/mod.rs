@@ -24,6 +24,7 @@ use crate::topic::name::TopicName;
 use crate::topic::namespace::Namespaces;
 use crate::topic::splice::{Errand, News};
 
+mod open;
 mod script;
 mod session;
 

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::open::{Open, OpenRequests};
 use super::script::{self, Server};
 use super::{Connected, Link, is_refusal};
 use crate::broker::body;
@@ -48,7 +49,7 @@ pub(super) struct Session {
     /// Topics to be asked for anew, paced.
     again: VecDeque<TopicName>,
     /// Publications and questions that wait for the server.
-    pending: usize,
+    open: OpenRequests,
     next_canary: Instant,
     send: UnboundedSender<Done>,
     done: UnboundedReceiver<Done>,
@@ -68,16 +69,9 @@ enum Done {
         ticket: u32,
         answer: RedisResult<Value>,
     },
-    Published {
-        asker: Option<Asker>,
-        topic: TopicName,
-        mode: Mode,
-        answer: RedisResult<Value>,
-    },
-    History {
-        asker: Asker,
-        topic: TopicName,
-        query: HistoryQuery,
+    /// What is open under this number was answered.
+    Answered {
+        number: u64,
         answer: RedisResult<Value>,
     },
     /// A command whose answer says nothing.
@@ -96,15 +90,21 @@ impl Session {
             inbox,
             canary_channel,
             again: VecDeque::new(),
-            pending: 0,
+            open: OpenRequests::default(),
             next_canary: Instant::now(),
             send,
             done,
         }
     }
 
-    /// Serves until the connection breaks; returns why it did.
+    /// Serves until the connection breaks, and answers whoever still waits then; returns why it broke.
     pub(super) async fn serve(mut self, link: &mut Link) -> RedisError {
+        let ended = self.serve_while_connected(link).await;
+        self.abandon(link);
+        ended
+    }
+
+    async fn serve_while_connected(&mut self, link: &mut Link) -> RedisError {
         link.canary.forget();
         let channel = self.canary_channel.clone();
         if let Err(error) = self.subscriptions.subscribe(&channel).await {
@@ -120,7 +120,8 @@ impl Session {
                 link.canary.passed(shard, Instant::now());
             }
             let taken = self.take_messages(link);
-            link.numbers.set(LinkGauge::Pending, u64::try_from(self.pending).unwrap_or(u64::MAX));
+            let pending = u64::try_from(self.open.len()).unwrap_or(u64::MAX);
+            link.numbers.set(LinkGauge::Pending, pending);
             link.lanes.flush();
             let goes_on = match taken {
                 Err(error) => return error,
@@ -214,7 +215,7 @@ impl Session {
     fn publish(&mut self, asker: Option<Asker>, draft: &Draft, link: &mut Link) {
         let topic = draft.topic.clone();
         let Some(namespace) = link.namespaces.of(&topic) else { return };
-        if !link.is_up || self.pending >= link.settings.pending_max {
+        if !link.is_up || self.open.len() >= link.settings.pending_max {
             link.numbers.count(LinkCounter::PublishesRefused);
             if let Some(asker) = asker {
                 link.lanes.answer(asker, Reply::Refused { topic, why: Refused::BrokerDown });
@@ -231,8 +232,7 @@ impl Session {
             let body = body::encode("", draft);
             self.server.publish(&keys, &body, kept(namespace), namespace.history_age)
         };
-        self.pending += 1;
-        self.ask(command, move |answer| Done::Published { asker, topic, mode, answer });
+        self.ask_for(Open::Publication { asker, topic, mode }, command);
     }
 
     fn read_history(
@@ -243,13 +243,18 @@ impl Session {
         link: &mut Link,
     ) {
         let Some(namespace) = link.namespaces.of(&topic) else { return };
-        if !link.is_up || self.pending >= link.settings.pending_max {
+        if !link.is_up || self.open.len() >= link.settings.pending_max {
             let refused = Reply::Refused { topic, why: Refused::BrokerDown };
             return link.lanes.answer(asker, refused);
         }
         let read = self.server.read(&link.keys(&topic), &query, namespace.history_age);
-        self.pending += 1;
-        self.ask(read, move |answer| Done::History { asker, topic, query, answer });
+        self.ask_for(Open::History { asker, topic, query }, read);
+    }
+
+    /// Sends a command for somebody who is answered whatever becomes of it.
+    fn ask_for(&mut self, open: Open, command: Cmd) {
+        let number = self.open.add(open);
+        self.ask(command, move |answer| Done::Answered { number, answer });
     }
 
     /// Sends a command; tasks begin in the order in which they are made, so commands keep theirs.
@@ -386,17 +391,22 @@ impl Session {
                 });
                 link.lanes.tell_home(&topic.clone(), News::Read { topic, ticket, found });
             }
-            Done::Published { asker, topic, mode, answer } => {
-                self.pending -= 1;
-                return published(asker, topic, mode, answer, link);
-            }
-            Done::History { asker, topic, query, answer } => {
-                self.pending -= 1;
-                link.lanes.answer(asker, history(topic, &query, answer));
-            }
+            Done::Answered { number, answer } => return self.open.answer(number, answer, link),
             Done::Failed(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Answers all who still wait when the connection has ended.
+    fn abandon(&mut self, link: &mut Link) {
+        while let Ok(done) = self.done.try_recv() {
+            if let Done::Answered { number, answer } = done {
+                // The connection has ended already; a further reason changes nothing.
+                let _ = self.open.answer(number, answer, link);
+            }
+        }
+        self.open.abandon(link);
+        link.numbers.set(LinkGauge::Pending, 0);
     }
 }
 
@@ -417,53 +427,4 @@ fn unless_refused<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
 /// Publications that are kept of each topic.
 fn kept(namespace: &Namespace) -> usize {
     if namespace.mode == Mode::Latest { 1 } else { namespace.history_size }
-}
-
-/// Tells a publisher what has become of its publication.
-fn published(
-    asker: Option<Asker>,
-    topic: TopicName,
-    mode: Mode,
-    answer: RedisResult<Value>,
-    link: &mut Link,
-) -> RedisResult<()> {
-    let position = answer.and_then(|answer| match mode {
-        Mode::Live => Ok(None),
-        Mode::Stream | Mode::Latest => Ok(Some(script::position(answer)?)),
-    });
-    let (counter, reply, result) = match position {
-        Ok(position) => (LinkCounter::Publishes, Reply::Published(position), Ok(())),
-        Err(error) if is_refusal(&error) => {
-            tracing::warn!(%error, "the broker has refused a publication");
-            let reply = Reply::Refused { topic, why: Refused::BrokerDown };
-            // A script that the server has forgotten is loaded with the next connection.
-            let is_lost = error.code() == Some("NOSCRIPT");
-            let result = if is_lost { Err(error) } else { Ok(()) };
-            (LinkCounter::PublishesRefused, reply, result)
-        }
-        Err(error) => {
-            let reply = Reply::Refused { topic, why: Refused::BrokerSilent };
-            let result = if error.is_timeout() { Ok(()) } else { Err(error) };
-            (LinkCounter::PublishesUnknown, reply, result)
-        }
-    };
-    link.numbers.count(counter);
-    if let Some(asker) = asker {
-        link.lanes.answer(asker, reply);
-    }
-    result
-}
-
-/// What a reader of the history is told.
-fn history(topic: TopicName, query: &HistoryQuery, answer: RedisResult<Value>) -> Reply {
-    let read = answer.and_then(|answer| Ok(script::history(&topic, answer)?));
-    let Ok((position, publications)) = read else {
-        return Reply::Refused { topic, why: Refused::BrokerDown };
-    };
-    let epoch = query.since.as_ref().map_or("", |since| since.epoch.as_str());
-    if !epoch.is_empty() && epoch != position.epoch.as_str() {
-        return Reply::Refused { topic, why: Refused::OtherEpoch };
-    }
-    let publications = publications.into_iter().map(Arc::new).collect();
-    Reply::History { publications, position }
 }
