@@ -121,11 +121,13 @@ impl Link {
                     pause = PAUSES.0;
                     self.numbers.count(LinkCounter::Connects);
                     tracing::info!(server = ?self.settings, "the broker can be reached");
-                    Session::new(connected, &self.settings.prefix).serve(&mut self).await
+                    let ended =
+                        Session::new(connected, &self.settings.prefix).serve(&mut self).await;
+                    self.go_down();
+                    ended
                 }
                 Err(error) => error,
             };
-            self.set_up(false);
             tracing::warn!(server = ?self.settings, error = %ended, "the broker cannot be reached");
             let drawn = pause.mul_f32(0.5 + fastrand::f32() / 2.0);
             self.meanwhile(sleep(drawn)).await;
@@ -186,13 +188,20 @@ impl Link {
         Keys::of(&self.settings.prefix, topic)
     }
 
-    /// Tells everybody whether the server can be reached, if that is news.
-    fn set_up(&mut self, is_up: bool) {
-        if self.is_up != is_up {
-            self.is_up = is_up;
-            self.lanes.tell_all(if is_up { &News::Up } else { &News::Down });
-        }
-        self.numbers.set(LinkGauge::Up, u64::from(is_up));
+    /// Tells everybody that the server can be reached.
+    fn come_up(&mut self) {
+        self.is_up = true;
+        self.lanes.tell_all(&News::Up);
+        self.numbers.set(LinkGauge::Up, 1);
+    }
+
+    /// Tells everybody that the server cannot be reached: when it falls silent, and when a connection
+    /// ends, even if it was silent before. A home may have asked something in between, and would wait
+    /// for the answer for ever.
+    fn go_down(&mut self) {
+        self.is_up = false;
+        self.lanes.tell_all(&News::Down);
+        self.numbers.set(LinkGauge::Up, 0);
     }
 }
 

@@ -110,7 +110,7 @@ impl Session {
         if let Err(error) = self.subscriptions.subscribe(&channel).await {
             return error;
         }
-        link.set_up(true);
+        link.come_up();
         self.again.extend(link.topics.keys().cloned());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -300,7 +300,7 @@ impl Session {
             link.lanes.ping_all(number);
             if !link.is_up {
                 tracing::info!(server = ?link.settings, "the broker answers again");
-                link.set_up(true);
+                link.come_up();
                 self.again = link.topics.keys().cloned().collect();
             }
             return;
@@ -337,7 +337,7 @@ impl Session {
         if let Some(silence) = link.canary.is_overdue(now) {
             if link.is_up {
                 tracing::warn!(server = ?link.settings, ?silence, "the broker does not answer");
-                link.set_up(false);
+                link.go_down();
             }
             if silence > SILENCE_MAX {
                 return Err(io::Error::from(io::ErrorKind::TimedOut).into());

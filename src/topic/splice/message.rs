@@ -48,7 +48,8 @@ pub enum Errand {
 pub enum News {
     /// The engine can be reached.
     Up,
-    /// It cannot: nothing that was asked will be answered.
+    /// It cannot: nothing that was asked will be answered. Told again when a connection ends that
+    /// had fallen silent before.
     Down,
     /// From before this position on, the engine sends what is published.
     Listening {

@@ -60,7 +60,11 @@ enum Event {
     Answer,
     /// The oldest messages of the subscription are dropped, since their queue is full.
     Overflow,
+    /// The engine does not answer in time and counts as down; the connection lives, and what was
+    /// asked is still answered.
+    Silence,
     Disconnect,
+    /// The engine can be reached, by a new connection or the one that was silent.
     Connect,
     /// The engine forgets its oldest entry.
     Trim,
@@ -88,6 +92,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         8 => Just(Event::Arrive),
         8 => Just(Event::Answer),
         1 => Just(Event::Overflow),
+        1 => Just(Event::Silence),
         1 => Just(Event::Disconnect),
         3 => Just(Event::Connect),
         1 => Just(Event::Trim),
@@ -257,6 +262,8 @@ impl Stage {
                 }
             }
             Event::Overflow => {}
+            Event::Silence if self.engine.is_up => self.go_down(),
+            Event::Silence => {}
             Event::Disconnect => self.disconnect(),
             Event::Connect => self.connect(),
             Event::Trim if !self.engine.entries.is_empty() => drop(self.engine.entries.remove(0)),
@@ -295,14 +302,19 @@ impl Stage {
     fn disconnect(&mut self) {
         if std::mem::take(&mut self.engine.is_up) {
             self.engine.disconnect();
-            self.splices.down(self.now + Duration::from_secs(2));
-            self.take_effects();
-            assert!(self.asked.is_empty(), "nobody waits for an engine that is down");
+            self.go_down();
         }
     }
 
+    fn go_down(&mut self) {
+        self.splices.down(self.now + Duration::from_secs(2));
+        self.take_effects();
+        assert!(self.asked.is_empty(), "nobody waits for an engine that is down");
+    }
+
     fn connect(&mut self) {
-        if !std::mem::replace(&mut self.engine.is_up, true) {
+        self.engine.is_up = true;
+        if !self.splices.is_up() {
             self.splices.up();
             if let Some(ticket) = self.engine.listening {
                 self.engine.say_where_it_stands(ticket);
@@ -476,6 +488,24 @@ fn an_engine_that_forgot_what_it_sent_begins_a_new_life() {
     stage.subscribe(Some(place));
     stage.happen(Event::Answer);
     assert_eq!((stage.subscribers[0].at, stage.subscribers[0].epoch.as_str()), (0, "e1"));
+}
+
+#[test]
+fn what_is_asked_of_a_silent_engine_is_asked_again_when_the_connection_has_ended() {
+    let mut stage = Stage::new(Mode::Stream);
+    stage.connect();
+    stage.subscribe(None);
+    stage.take_effects();
+    stage.happen(Event::Work);
+    stage.happen(Event::Answer);
+    (0..2).for_each(|_| stage.happen(Event::Publish));
+    // The answer to a question of before comes while the engine counts as down.
+    stage.happen(Event::Overflow);
+    stage.happen(Event::Silence);
+    stage.happen(Event::Answer);
+    assert!(matches!(stage.engine.errands[0], Errand::Read { .. }), "it is behind, and asks");
+    stage.happen(Event::Disconnect);
+    stage.rest();
 }
 
 #[test]
