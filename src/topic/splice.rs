@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
@@ -27,6 +27,9 @@ mod message;
 
 use following::{Following, Step};
 pub use message::{Applicant, Effect, Errand, Found, Gaps, Head, News};
+
+/// How much longer a topic is kept whose life is still to be ended.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The topics of one engine at home on one shard; `A` names those who ask.
 #[derive(Debug)]
@@ -64,6 +67,13 @@ enum Phase {
     },
     /// The engine sends it.
     Following(Following),
+}
+
+impl<A> Splice<A> {
+    /// Whether the engine is still to end the topic's life: nobody else knows that it must.
+    fn is_outdated(&self) -> bool {
+        matches!(self.phase, Phase::Asked { outdated: Some(_), .. })
+    }
 }
 
 #[derive(Debug)]
@@ -257,24 +267,43 @@ impl<A: Copy> Splices<A> {
                 return;
             }
             let topic = entry.remove();
-            if let Some(splice) = self.topics.remove(&topic) {
-                debug_assert!(splice.interests.is_empty() && splice.waiting.is_empty());
-                if let Phase::Following(following) = &splice.phase {
-                    self.kept.change(following.weight(), Weight::default());
-                }
+            if let Some(splice) = self.topics.get_mut(&topic)
+                && splice.is_outdated()
+            {
+                splice.leave_at = None;
+                self.depart_unless_wanted(&topic, now + RENEWAL_PAUSE);
+                continue;
             }
-            self.effects.push_back(Effect::Ask(Errand::Ignore { topic }));
+            self.leave(topic);
         }
     }
 
-    /// Nobody can be told where the topic begins; the next who comes asks again.
+    /// Nobody can be told where the topic begins. The link asks again for whoever is subscribed, and
+    /// to end an outdated life; a topic that is only beginning is left, and the next who comes begins
+    /// it again.
     fn refuse(&mut self, name: &TopicName, ticket: u32, now: Instant) {
         let Some(splice) = self.topics.get_mut(name).filter(|s| s.ticket == ticket) else { return };
         for waiting in splice.waiting.drain(..) {
             let asker = waiting.applicant.asker;
             self.effects.push_back(Effect::Refused { asker, topic: name.clone() });
         }
-        self.depart_unless_wanted(name, now);
+        if !splice.interests.is_empty() || splice.is_outdated() {
+            return self.depart_unless_wanted(name, now + RENEWAL_PAUSE);
+        }
+        if let Some(departure) = splice.leave_at {
+            self.departures.remove(&departure);
+        }
+        self.leave(name.clone());
+    }
+
+    fn leave(&mut self, topic: TopicName) {
+        if let Some(splice) = self.topics.remove(&topic) {
+            debug_assert!(splice.interests.is_empty() && splice.waiting.is_empty());
+            if let Phase::Following(following) = &splice.phase {
+                self.kept.change(following.weight(), Weight::default());
+            }
+        }
+        self.effects.push_back(Effect::Ask(Errand::Ignore { topic }));
     }
 
     fn depart_unless_wanted(&mut self, name: &TopicName, leave_at: Instant) {

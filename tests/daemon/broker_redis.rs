@@ -239,6 +239,32 @@ fn whoever_waits_for_a_redis_that_is_killed_is_answered() {
 }
 
 #[test]
+fn topics_that_redis_refused_are_asked_for_again() {
+    let redis = Redis::start(Log::Always);
+    let gateway = gateway(&redis);
+    let (mut before, _) = subscribe(&gateway, "/topic/before");
+    // A replica takes no writes, and the scripts write.
+    assert_eq!(redis.command(&["REPLICAOF", "127.0.0.1", "1"]), "+OK");
+    let clients = redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    assert!(clients.starts_with(':'), "{clients}");
+    gateway.await_metrics(|metrics| metrics.sum("broker_connects_total") == 2);
+    await_readiness(&gateway, 200);
+    // The topic that is subscribed is asked for within 50 ms.
+    pause(ms(200));
+    let mut refused = gateway.connect();
+    refused.send(request("/topic/news", "").as_bytes());
+    assert_eq!(refused.read_response().status, 503, "nobody knows where it begins");
+    assert_eq!(redis.command(&["REPLICAOF", "NO", "ONE"]), "+OK");
+    let (mut news, response) = subscribe(&gateway, "/topic/news");
+    assert_eq!(response.header("ringway-offset"), Some("0"));
+    for (channel, subscriber) in [("before", &mut before), ("news", &mut news)] {
+        assert_eq!(publish(&gateway, channel, 1).0, 200);
+        assert_eq!(subscriber.read_text(), "1");
+    }
+    assert_eq!(gateway.metrics().sum("broker_connects_total"), 2);
+}
+
+#[test]
 fn subscribers_are_told_when_redis_has_forgotten_everything() {
     let mut redis = Redis::start(Log::Never);
     let gateway = gateway(&redis);

@@ -36,6 +36,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// Messages that are taken before others get their turn.
 const MESSAGES_MAX: usize = 1024;
 
+/// Time until a question about a topic that the server has refused is asked again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a server may keep silent before the connection counts as dead.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,8 @@ pub(super) struct Session {
     canary_channel: String,
     /// Topics to be asked for anew, paced.
     again: VecDeque<TopicName>,
+    /// Topics about which the server has said no, and when they are asked for anew.
+    refused: VecDeque<(Instant, TopicName)>,
     /// Publications and questions that wait for the server.
     open: OpenRequests,
     next_canary: Instant,
@@ -90,6 +95,7 @@ impl Session {
             inbox,
             canary_channel,
             again: VecDeque::new(),
+            refused: VecDeque::new(),
             open: OpenRequests::default(),
             next_canary: Instant::now(),
             send,
@@ -345,6 +351,9 @@ impl Session {
         }
         let silent = u64::try_from(link.canary.silent_shards(now)).unwrap_or(u64::MAX);
         link.numbers.set(LinkGauge::SilentShards, silent);
+        while let Some((_, topic)) = self.refused.pop_front_if(|(at, _)| *at <= now) {
+            self.again.push_back(topic);
+        }
         if link.is_up && !self.again.is_empty() {
             let batch = self.again.drain(..self.again.len().min(BATCH_MAX));
             let batch = batch.filter_map(|topic| {
@@ -379,7 +388,10 @@ impl Session {
                     Some(head) => {
                         News::Listening { topic: topic.clone(), ticket, head: Some(head) }
                     }
-                    None => News::Unknown { topic: topic.clone(), ticket },
+                    None => {
+                        self.refused.push_back((Instant::now() + REFUSED_PAUSE, topic.clone()));
+                        News::Unknown { topic: topic.clone(), ticket }
+                    }
                 };
                 link.lanes.tell_home(&topic, news);
             }

@@ -60,7 +60,8 @@ pub enum News {
         /// Where it has come to; `None` on topics without positions.
         head: Option<Head>,
     },
-    /// Where the topic has come to cannot be found out.
+    /// The engine does not say where the topic has come to. It is asked again by and by, for as long
+    /// as the topic is not to be ignored.
     Unknown {
         /// Which.
         topic: TopicName,

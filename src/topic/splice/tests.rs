@@ -63,6 +63,8 @@ enum Event {
     /// The engine does not answer in time and counts as down; the connection lives, and what was
     /// asked is still answered.
     Silence,
+    /// The engine says no to the next question of where it has come to.
+    Refuse,
     Disconnect,
     /// The engine can be reached, by a new connection or the one that was silent.
     Connect,
@@ -93,6 +95,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         8 => Just(Event::Answer),
         1 => Just(Event::Overflow),
         1 => Just(Event::Silence),
+        1 => Just(Event::Refuse),
         1 => Just(Event::Disconnect),
         3 => Just(Event::Connect),
         1 => Just(Event::Trim),
@@ -116,6 +119,9 @@ struct Engine {
     is_up: bool,
     /// What the link was asked to listen to, and does while it is connected.
     listening: Option<u32>,
+    refuses_next: bool,
+    /// Whether the link is to ask again, since the engine has said no.
+    asks_again: bool,
     errands: VecDeque<Errand>,
     messages: VecDeque<(Epoch, Arc<Publication>)>,
     answers: VecDeque<News>,
@@ -144,6 +150,10 @@ impl Engine {
     }
 
     fn say_where_it_stands(&mut self, ticket: u32) {
+        if std::mem::take(&mut self.refuses_next) {
+            self.asks_again = true;
+            return self.answers.push_back(News::Unknown { topic: topic(), ticket });
+        }
         let head = Some(self.head());
         self.answers.push_back(News::Listening { topic: topic(), ticket, head });
     }
@@ -159,7 +169,13 @@ impl Engine {
             return;
         }
         match self.errands.pop_front() {
-            None => {}
+            None => {
+                if std::mem::take(&mut self.asks_again)
+                    && let Some(ticket) = self.listening
+                {
+                    self.say_where_it_stands(ticket);
+                }
+            }
             Some(Errand::Listen { ticket, .. }) => {
                 self.listening = Some(ticket);
                 self.say_where_it_stands(ticket);
@@ -175,7 +191,7 @@ impl Engine {
                 self.answers.push_back(News::Read { topic: topic(), ticket, found });
             }
             Some(Errand::Renew { ticket, epoch, .. }) => {
-                if self.epoch() == epoch {
+                if self.epoch() == epoch && !self.refuses_next {
                     self.begin_new_life();
                 }
                 self.say_where_it_stands(ticket);
@@ -187,6 +203,7 @@ impl Engine {
         self.is_up = false;
         self.messages.clear();
         self.answers.clear();
+        self.asks_again = false;
         // The link remembers what it is to listen to; other questions are not answered.
         for errand in std::mem::take(&mut self.errands) {
             match errand {
@@ -264,6 +281,7 @@ impl Stage {
             Event::Overflow => {}
             Event::Silence if self.engine.is_up => self.go_down(),
             Event::Silence => {}
+            Event::Refuse => self.engine.refuses_next = true,
             Event::Disconnect => self.disconnect(),
             Event::Connect => self.connect(),
             Event::Trim if !self.engine.entries.is_empty() => drop(self.engine.entries.remove(0)),
@@ -412,8 +430,8 @@ impl Stage {
         self.take_effects();
         for _ in 0..1000 {
             let engine = &self.engine;
-            if engine.errands.is_empty() && engine.messages.is_empty() && engine.answers.is_empty()
-            {
+            let is_empty = engine.errands.is_empty() && engine.messages.is_empty();
+            if is_empty && engine.answers.is_empty() && !engine.asks_again {
                 break;
             }
             [Event::Work, Event::Arrive, Event::Answer].into_iter().for_each(|e| self.happen(e));
@@ -505,6 +523,39 @@ fn what_is_asked_of_a_silent_engine_is_asked_again_when_the_connection_has_ended
     stage.happen(Event::Answer);
     assert!(matches!(stage.engine.errands[0], Errand::Read { .. }), "it is behind, and asks");
     stage.happen(Event::Disconnect);
+    stage.rest();
+}
+
+#[test]
+fn a_topic_that_the_engine_refused_is_asked_for_by_the_next_who_comes() {
+    let mut stage = Stage::new(Mode::Stream);
+    stage.connect();
+    stage.happen(Event::Refuse);
+    stage.subscribe(None);
+    stage.take_effects();
+    [Event::Work, Event::Answer].into_iter().for_each(|event| stage.happen(event));
+    assert!(stage.asked.is_empty() && stage.splices.is_empty(), "refused, and gone");
+    stage.subscribe(None);
+    stage.take_effects();
+    [Event::Work, Event::Work, Event::Answer].into_iter().for_each(|event| stage.happen(event));
+    assert_eq!(stage.subscribers.len(), 1);
+    stage.rest();
+}
+
+#[test]
+fn whoever_is_subscribed_hears_on_after_the_engine_has_refused() {
+    let mut stage = Stage::new(Mode::Stream);
+    stage.connect();
+    stage.subscribe(None);
+    stage.take_effects();
+    [Event::Work, Event::Answer].into_iter().for_each(|event| stage.happen(event));
+    stage.happen(Event::Disconnect);
+    stage.happen(Event::Publish);
+    stage.happen(Event::Refuse);
+    stage.happen(Event::Connect);
+    stage.happen(Event::Answer);
+    assert_eq!((stage.subscribers.len(), stage.subscribers[0].at), (1, 0));
+    stage.happen(Event::Work);
     stage.rest();
 }
 
