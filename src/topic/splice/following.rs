@@ -122,9 +122,10 @@ impl Following {
     /// The engine sends the topic again, and has come as far as `head`.
     pub(super) fn resume(&mut self, head: &Head, step: &mut Step<'_>) {
         self.suspended_at = None;
-        self.restarts = head.restarts;
         self.take_ahead(step);
         self.notice(&head.position, step);
+        // Of the life that is now the topic's, be it the one of before or another.
+        self.restarts = head.restarts;
         self.look_into_foreign(step);
     }
 
@@ -272,7 +273,9 @@ impl Following {
         let top = head.offset.saturating_sub(newest);
         let position = Position { offset: top, epoch: head.epoch.clone() };
         let foreign = self.foreign.take();
-        *self = Self { foreign, ..Self::from(position, self.restarts) };
+        // How often the engine was started again in this life is not known: too few at most, so that
+        // more may count as lost, and nothing is missed.
+        *self = Self { foreign, ..Self::from(position, 0) };
         self.lose(step);
     }
 

@@ -560,6 +560,37 @@ fn whoever_is_subscribed_hears_on_after_the_engine_has_refused() {
 }
 
 #[test]
+fn a_new_life_that_is_found_has_restarts_of_its_own() {
+    let mut stage = Stage::new(Mode::Stream);
+    stage.connect();
+    stage.subscribe(None);
+    stage.take_effects();
+    [Event::Work, Event::Answer].into_iter().for_each(|event| stage.happen(event));
+    stage.happen(Event::Restart { lost: 0 });
+    stage.happen(Event::Connect);
+    stage.happen(Event::Answer);
+    // Somebody else has the topic begin a new life; the home learns of it by what comes.
+    stage.engine.begin_new_life();
+    for event in [Event::Publish, Event::Arrive, Event::Work, Event::Answer] {
+        stage.happen(event);
+    }
+    assert_eq!((stage.lost, stage.subscribers.len()), (1, 0));
+    stage.subscribe(None);
+    stage.take_effects();
+    for event in [Event::Publish, Event::Arrive] {
+        stage.happen(event);
+    }
+    assert_eq!((stage.subscribers[0].at, stage.subscribers[0].epoch.as_str()), (2, "e1"));
+    // The second publication is forgotten, and its offset taken by something else.
+    stage.happen(Event::Restart { lost: 1 });
+    stage.happen(Event::Publish);
+    stage.happen(Event::Connect);
+    stage.happen(Event::Answer);
+    assert_eq!((stage.lost, stage.subscribers.len()), (2, 0));
+    stage.rest();
+}
+
+#[test]
 fn of_a_latest_topic_the_newest_value_comes_after_an_outage() {
     let mut stage = Stage::new(Mode::Latest);
     stage.connect();
