@@ -265,6 +265,29 @@ fn topics_that_redis_refused_are_asked_for_again() {
 }
 
 #[test]
+fn history_is_read_from_behind_or_before_a_publication() {
+    let redis = Redis::start(Log::Always);
+    let gateway = gateway(&redis);
+    let mut epoch = String::new();
+    for data in 1..=4 {
+        let (status, text) = publish(&gateway, "news", data);
+        assert_eq!(status, 200, "{text}");
+        epoch = text.split('"').rev().nth(1).expect("an epoch").to_owned();
+    }
+    let read = |reverse: bool| {
+        let since = format!(r#"{{"offset":3,"epoch":"{epoch}"}}"#);
+        let query =
+            format!(r#"{{"channel":"news","limit":-1,"since":{since},"reverse":{reverse}}}"#);
+        gateway.api("history", &query)
+    };
+    let expected = |publications: &str| {
+        format!(r#"{{"result":{{"publications":[{publications}],"epoch":"{epoch}","offset":4}}}}"#)
+    };
+    assert_eq!(read(false), expected(r#"{"data":4,"offset":4}"#));
+    assert_eq!(read(true), expected(r#"{"data":2,"offset":2},{"data":1,"offset":1}"#));
+}
+
+#[test]
 fn subscribers_are_told_when_redis_has_forgotten_everything() {
     let mut redis = Redis::start(Log::Never);
     let gateway = gateway(&redis);

@@ -142,7 +142,8 @@ impl Server {
 
     /// Reads the history; answered by what [`history`] reads.
     pub(super) fn read(&self, keys: &Keys, query: &HistoryQuery, age: Duration) -> Cmd {
-        let since = query.since.as_ref().map(|since| format!("({}", since.offset));
+        // As an end, an id without its second part stands for the greatest with the first.
+        let since = query.since.as_ref().map(|since| format!("({}-0", since.offset));
         let (command, first) = match query.order {
             Order::Forward => ("XRANGE", since.as_deref().unwrap_or("-")),
             Order::Reverse => ("XREVRANGE", since.as_deref().unwrap_or("+")),
@@ -209,9 +210,9 @@ mod tests {
             arguments(&call)[9..].join(" ")
         };
         assert_eq!(read(Order::Forward, None), "XRANGE - + 9 2000");
-        assert_eq!(read(Order::Forward, Some(7)), "XRANGE (7 + 9 2000");
+        assert_eq!(read(Order::Forward, Some(7)), "XRANGE (7-0 + 9 2000");
         assert_eq!(read(Order::Reverse, None), "XREVRANGE + - 9 2000");
-        assert_eq!(read(Order::Reverse, Some(7)), "XREVRANGE (7 - 9 2000");
+        assert_eq!(read(Order::Reverse, Some(7)), "XREVRANGE (7-0 - 9 2000");
     }
 
     #[test]
