@@ -89,8 +89,9 @@ impl<R: Ring> Shard<R> {
         self.weights.of(index) == found
     }
 
-    /// Shows what this shard holds.
-    pub(super) fn publish_memory(&mut self) {
+    /// Shows what this shard holds, with `history_bytes` of the topics at home here, whoever gives
+    /// them their order.
+    pub(super) fn publish_memory(&mut self, history_bytes: usize) {
         let slots = self.slots.end() as usize * SLOT_BYTES;
         let pools = slots
             + self.settings.buffers_bytes
@@ -99,7 +100,7 @@ impl<R: Ring> Shard<R> {
         for (ledger, bytes) in [
             (Ledger::Private, self.weights.sum()),
             (Ledger::Frames, self.frames.bytes()),
-            (Ledger::History, self.homes.history_bytes()),
+            (Ledger::History, history_bytes),
             (Ledger::Pools, pools),
         ] {
             self.numbers.memory(ledger, to_u64(bytes));

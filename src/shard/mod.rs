@@ -410,7 +410,7 @@ impl<R: Ring> Shard<R> {
         self.numbers.set(Gauge::Topics, to_u64(topics));
         self.numbers.set(Gauge::HistoryBytes, to_u64(history_bytes));
         self.numbers.set(Gauge::HistoryPublications, to_u64(history_len));
-        self.publish_memory();
+        self.publish_memory(history_bytes);
         self.publish_deflate_stats();
         self.publish_ring_stats();
     }

@@ -110,6 +110,13 @@ fn gateways_on_one_redis_are_one() {
     assert_eq!(response.header("ringway-epoch"), None);
     assert_eq!(publish(&first, "live:a", 4), (200, r#"{"result":{}}"#.to_owned()));
     assert_eq!(live.read_text(), "4");
+    for gateway in [&first, &second] {
+        // What is remembered of the server's topics counts.
+        gateway.await_metrics(|metrics| {
+            let bytes = metrics.sum("history_bytes");
+            bytes > 0 && metrics.family("memory_bytes").get("history") == Some(&bytes)
+        });
+    }
     [here, back, fresh, live].into_iter().for_each(Client::reset);
     first.finish();
     second.finish();
