@@ -102,7 +102,9 @@ pub fn decode_message(topic: &TopicName, message: &Bytes) -> Option<(Option<Epoc
 
 /// Whether this is one JSON text without line breaks.
 fn is_json(bytes: &[u8]) -> bool {
-    memchr::memchr2(b'\r', b'\n', bytes).is_none()
+    // What is skipped inside of strings is not looked at by the parser.
+    std::str::from_utf8(bytes).is_ok()
+        && memchr::memchr2(b'\r', b'\n', bytes).is_none()
         && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_no_publication() {
-        let bad: [&[u8]; 9] = [
+        let bad: [&[u8]; 10] = [
             b"",
             b"r2:1:e:t\0x",
             b"r1:1:e",
@@ -168,6 +170,7 @@ mod tests {
             b"r1:1:e:q\0x",
             b"r1:1:e:t\0\xff",
             b"r1:1:e:j\0{",
+            b"r1:1:e:j\0\"\xff\"",
             b"r1:1:e:t\x01\x00\x05ab",
         ];
         for bad in bad {

@@ -177,7 +177,7 @@ pub(super) fn history(
     let position = Position { offset, epoch: Epoch::new(&epoch) };
     let publications = entries.chunks_exact(2).filter_map(|entry| {
         let id = std::str::from_utf8(&entry[0]).ok()?;
-        let offset = id.split_once('-')?.0.parse().ok()?;
+        let offset = id.split_once('-')?.0.parse().ok().filter(|offset| *offset > 0)?;
         body::decode(topic, Some(offset), Bytes::copy_from_slice(&entry[1]))
     });
     Ok((position, publications.collect()))
@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn entries_that_are_not_ours_are_left_out() {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let entries = ["4-0", "t\0four", "5-0", "?", "x", "t\0x"].map(bulk).to_vec();
+        let entries =
+            ["0-2", "t\0none", "4-0", "t\0four", "5-0", "?", "x", "t\0x"].map(bulk).to_vec();
         let answer = Value::Array(vec![bulk("e"), bulk("5"), Value::Array(entries)]);
         let topic = TopicName::new("t").unwrap();
         let (position, publications) = history(&topic, answer).unwrap();

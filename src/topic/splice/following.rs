@@ -158,7 +158,7 @@ impl Following {
             return self.keep_ahead(publication);
         }
         // Of a topic of which only the newest counts, nothing has to be read that is older.
-        if offset == self.sequence.top + 1 || step.namespace.mode == Mode::Latest {
+        if self.is_next(offset) || step.namespace.mode == Mode::Latest {
             self.deliver(publication, step);
             self.take_ahead(step);
         } else {
@@ -211,15 +211,15 @@ impl Following {
         let lost = step.gaps.lost;
         let mut older = Vec::new();
         for publication in found.publications {
-            let Some(offset) = publication.offset else { continue };
+            let Some(offset) = publication.offset.filter(|offset| *offset > 0) else { continue };
             if offset <= before {
                 older.push(publication);
                 continue;
             }
-            if offset > self.sequence.top + 1 {
+            if offset > self.sequence.top && !self.is_next(offset) {
                 self.jump(offset - 1, step);
             }
-            if offset == self.sequence.top + 1 {
+            if self.is_next(offset) {
                 self.deliver(publication, step);
             }
         }
@@ -254,6 +254,11 @@ impl Following {
             }
         }
         self.catch_up(step);
+    }
+
+    /// Whether `offset` comes right behind what was delivered.
+    fn is_next(&self, offset: u64) -> bool {
+        self.sequence.top.checked_add(1) == Some(offset)
     }
 
     fn is_of(&self, epoch: &Epoch) -> bool {
@@ -320,10 +325,10 @@ impl Following {
     fn take_ahead(&mut self, step: &mut Step<'_>) {
         while let Some(publication) = self.ahead.pop_front() {
             match publication.offset {
-                Some(offset) if offset > self.sequence.top + 1 => {
+                Some(offset) if self.is_next(offset) => self.deliver(publication, step),
+                Some(offset) if offset > self.sequence.top => {
                     return self.ahead.push_front(publication);
                 }
-                Some(offset) if offset == self.sequence.top + 1 => self.deliver(publication, step),
                 Some(_) | None => {}
             }
         }
@@ -331,14 +336,15 @@ impl Following {
 
     /// Remembers what comes right before that which is remembered.
     fn remember(&mut self, older: Vec<Arc<Publication>>, step: &mut Step<'_>) {
-        let oldest = self.sequence.history.oldest_offset().unwrap_or(self.sequence.top + 1);
+        let oldest =
+            self.sequence.history.oldest_offset().unwrap_or(self.sequence.top.saturating_add(1));
         let mut next = oldest;
         let mut adjacent: Vec<_> = older
             .into_iter()
             .rev()
             .skip_while(|publication| publication.offset >= Some(oldest))
             .take_while(|publication| {
-                next -= 1;
+                next = next.saturating_sub(1);
                 publication.offset == Some(next)
             })
             .collect();

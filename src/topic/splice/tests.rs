@@ -591,6 +591,30 @@ fn a_new_life_that_is_found_has_restarts_of_its_own() {
 }
 
 #[test]
+fn offsets_that_nobody_gives_do_no_harm() {
+    let mut stage = Stage::new(Mode::Stream);
+    stage.connect();
+    stage.subscribe(None);
+    stage.take_effects();
+    [Event::Work, Event::Answer].into_iter().for_each(|event| stage.happen(event));
+    let epoch = stage.engine.epoch();
+    for (arrived, offsets) in [(3, vec![0, 0, 1, 2, 3]), (u64::MAX, vec![u64::MAX])] {
+        for offset in [1, arrived] {
+            let publication = publication(offset, offset);
+            stage.hear(News::Arrived { epoch: Some(epoch.clone()), publication });
+        }
+        let Some(Errand::Read { ticket, .. }) = stage.engine.errands.pop_front() else {
+            panic!("there is a gap");
+        };
+        let head = Position { offset: arrived, epoch: epoch.clone() };
+        let publications = offsets.into_iter().map(|offset| publication(offset, offset)).collect();
+        let found = Some(Found { head, publications });
+        stage.hear(News::Read { topic: topic(), ticket, found });
+    }
+    assert_eq!((stage.lost, stage.splices.kept_len()), (1, 1));
+}
+
+#[test]
 fn of_a_latest_topic_the_newest_value_comes_after_an_outage() {
     let mut stage = Stage::new(Mode::Latest);
     stage.connect();
