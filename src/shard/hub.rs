@@ -65,7 +65,9 @@ impl<R: Ring> Shard<R> {
                 interests.iter().all(|interest| has_room(interest.node))
                     && asker.is_none_or(|asker| has_room(asker.node))
             }
-            Request::Subscribe { asker, .. } => self.are_effects_out() && has_room(asker.node),
+            Request::Subscribe { asker, topic, .. } => {
+                (self.engine_of(topic).is_none() || self.are_effects_out()) && has_room(asker.node)
+            }
             Request::History { asker, topic, .. } => {
                 let engine = self.engine_of(topic);
                 engine.is_none_or(|engine| self.has_link_room(engine)) && has_room(asker.node)
