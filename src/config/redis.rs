@@ -56,11 +56,16 @@ pub(super) fn build(settings: &Settings, violations: &mut Vec<Violation>) -> Red
     if !tls && !authorities.is_empty() {
         violations.push(settings.wrong("tls_ca", "is of no use without TLS: set tls = true"));
     }
+    let (username, password) = (settings.text("username"), settings.text("password"));
+    if password.is_empty() && !username.is_empty() {
+        violations
+            .push(settings.wrong("username", "is of no use without redis.password: set both"));
+    }
     Redis {
         host: host.to_owned(),
         port,
-        username: settings.text("username"),
-        password: ApiKey(settings.text("password")),
+        username,
+        password: ApiKey(password),
         database: settings.number("database"),
         tls: tls.then(|| authorities.into()),
         prefix,

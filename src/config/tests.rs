@@ -373,6 +373,10 @@ fn a_redis_server_is_named_by_host_and_port() {
     for (text, problem) in [
         ("[redis]\naddress = 'redis'", "redis.address = \"redis\": must be a host and a port"),
         ("[redis]\nprefix = 'a{b}'", "redis.prefix = \"a{b}\": must have letters"),
+        (
+            "[redis]\nusername = 'ringway'",
+            "redis.username = \"ringway\": is of no use without redis.password: set both",
+        ),
         ("[redis]\ntls_ca = 'ca.pem'", "is of no use without TLS: set tls = true"),
         (
             "[[namespace]]\nbroker = 'redis'\nhistory_size = 10001",
