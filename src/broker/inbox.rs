@@ -12,9 +12,11 @@ const BYTES_MAX: usize = 32 << 20;
 /// What a message takes besides its bytes, roughly.
 const OVERHEAD_BYTES: usize = 128;
 
-/// Messages by channel, oldest first.
-#[derive(Debug, Default)]
+/// Messages by channel, oldest first. A canary overtakes them: it shows that the engine answers, and
+/// not how much there is to do.
+#[derive(Debug)]
 pub(super) struct Inbox {
+    canary_channel: String,
     contents: Mutex<Contents>,
     arrived: Notify,
 }
@@ -25,6 +27,8 @@ struct Contents {
     bytes: usize,
     /// Channels of messages for which there was no room.
     missed: HashSet<Vec<u8>>,
+    /// The last canary that came.
+    canary: Option<u32>,
     is_broken: bool,
 }
 
@@ -40,11 +44,24 @@ pub(super) enum Item {
 }
 
 impl Inbox {
+    /// An empty one; canaries come by `canary_channel`.
+    pub(super) fn new(canary_channel: String) -> Self {
+        Self { canary_channel, contents: Mutex::default(), arrived: Notify::new() }
+    }
+
+    /// The channel that canaries come by.
+    pub(super) fn canary_channel(&self) -> &str {
+        &self.canary_channel
+    }
+
     /// A message has come.
     pub(super) fn push(&self, channel: Vec<u8>, payload: Vec<u8>) {
         let mut contents = self.contents();
         let bytes = channel.len() + payload.len() + OVERHEAD_BYTES;
-        if contents.bytes + bytes > BYTES_MAX {
+        if channel == self.canary_channel.as_bytes() {
+            let number = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
+            contents.canary = number.or(contents.canary);
+        } else if contents.bytes + bytes > BYTES_MAX {
             contents.missed.insert(channel);
         } else {
             contents.bytes += bytes;
@@ -58,6 +75,11 @@ impl Inbox {
     pub(super) fn end(&self) {
         self.contents().is_broken = true;
         self.arrived.notify_one();
+    }
+
+    /// Takes the canary that has come, if one has.
+    pub(super) fn take_canary(&self) -> Option<u32> {
+        self.contents().canary.take()
     }
 
     /// The next item, if there is one.
@@ -91,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_told_as_missed_behind_the_rest() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new("canary".to_owned());
         let big = vec![0; BYTES_MAX - OVERHEAD_BYTES - 1];
         inbox.push(b"a".to_vec(), big.clone());
         inbox.push(b"b".to_vec(), b"1".to_vec());
@@ -103,5 +125,17 @@ mod tests {
         let message = Item::Message { channel: b"c".to_vec(), payload: b"3".to_vec() };
         assert_eq!(inbox.take(), Some(message), "there is room again");
         assert_eq!((inbox.take(), inbox.take()), (Some(Item::Broken), Some(Item::Broken)));
+    }
+
+    #[test]
+    fn a_canary_waits_behind_nothing_and_always_finds_room() {
+        let inbox = Inbox::new("canary".to_owned());
+        let big = vec![0; BYTES_MAX - OVERHEAD_BYTES - 1];
+        inbox.push(b"a".to_vec(), big.clone());
+        inbox.push(b"canary".to_vec(), b"7".to_vec());
+        inbox.push(b"canary".to_vec(), b"no number".to_vec());
+        assert_eq!((inbox.take_canary(), inbox.take_canary()), (Some(7), None));
+        assert_eq!(inbox.take(), Some(Item::Message { channel: b"a".to_vec(), payload: big }));
+        assert_eq!(inbox.take(), None);
     }
 }

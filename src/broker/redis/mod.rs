@@ -121,8 +121,7 @@ impl Link {
                     pause = PAUSES.0;
                     self.numbers.count(LinkCounter::Connects);
                     tracing::info!(server = ?self.settings, "the broker can be reached");
-                    let ended =
-                        Session::new(connected, &self.settings.prefix).serve(&mut self).await;
+                    let ended = Session::new(connected).serve(&mut self).await;
                     self.go_down();
                     ended
                 }
@@ -215,7 +214,8 @@ async fn connect(settings: Settings) -> RedisResult<Connected> {
     };
     let mut commands = client.get_multiplexed_async_connection_with_config(&config()).await?;
     let server = find_server(&mut commands).await?;
-    let inbox = Arc::new(Inbox::default());
+    let canary_channel = format!("{}.canary.{:016x}", settings.prefix, fastrand::u64(..));
+    let inbox = Arc::new(Inbox::new(canary_channel));
     let taken = Arc::clone(&inbox);
     let push = move |info: PushInfo| {
         take_push(&taken, info);

@@ -48,7 +48,6 @@ pub(super) struct Session {
     subscriptions: MultiplexedConnection,
     server: Arc<Server>,
     inbox: Arc<Inbox>,
-    canary_channel: String,
     /// Topics to be asked for anew, paced.
     again: VecDeque<TopicName>,
     /// Topics about which the server has said no, and when they are asked for anew.
@@ -84,16 +83,14 @@ enum Done {
 }
 
 impl Session {
-    pub(super) fn new(connected: Connected, prefix: &str) -> Self {
+    pub(super) fn new(connected: Connected) -> Self {
         let Connected { commands, subscriptions, server, inbox } = connected;
         let (send, done) = unbounded_channel();
-        let canary_channel = format!("{prefix}.canary.{:016x}", fastrand::u64(..));
         Self {
             commands,
             subscriptions,
             server: Arc::new(server),
             inbox,
-            canary_channel,
             again: VecDeque::new(),
             refused: VecDeque::new(),
             open: OpenRequests::default(),
@@ -112,8 +109,7 @@ impl Session {
 
     async fn serve_while_connected(&mut self, link: &mut Link) -> RedisError {
         link.canary.forget();
-        let channel = self.canary_channel.clone();
-        if let Err(error) = self.subscriptions.subscribe(&channel).await {
+        if let Err(error) = self.subscriptions.subscribe(self.inbox.canary_channel()).await {
             return error;
         }
         link.come_up();
@@ -125,6 +121,7 @@ impl Session {
             while let Some((shard, _)) = link.lanes.take_pong() {
                 link.canary.passed(shard, Instant::now());
             }
+            self.take_canary(link);
             let taken = self.take_messages(link);
             let pending = u64::try_from(self.open.len()).unwrap_or(u64::MAX);
             link.numbers.set(LinkGauge::Pending, pending);
@@ -291,26 +288,26 @@ impl Session {
                         self.again.push_back(topic.clone());
                     }
                 }
-                Some(Item::Message { channel, payload }) => self.arrived(&channel, payload, link),
+                Some(Item::Message { channel, payload }) => Self::arrived(&channel, payload, link),
             }
         }
         Ok(MESSAGES_MAX)
     }
 
-    fn arrived(&mut self, channel: &[u8], payload: Vec<u8>, link: &mut Link) {
-        if channel == self.canary_channel.as_bytes() {
-            let number = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
-            let Some(number) = number else { return };
-            let Some(took) = link.canary.returned(number, Instant::now()) else { return };
-            link.numbers.set(LinkGauge::Lag, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-            link.lanes.ping_all(number);
-            if !link.is_up {
-                tracing::info!(server = ?link.settings, "the broker answers again");
-                link.come_up();
-                self.again = link.topics.keys().cloned().collect();
-            }
-            return;
+    /// Takes in the canary that has come back, however much else waits.
+    fn take_canary(&mut self, link: &mut Link) {
+        let Some(number) = self.inbox.take_canary() else { return };
+        let Some(took) = link.canary.returned(number, Instant::now()) else { return };
+        link.numbers.set(LinkGauge::Lag, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        link.lanes.ping_all(number);
+        if !link.is_up {
+            tracing::info!(server = ?link.settings, "the broker answers again");
+            link.come_up();
+            self.again = link.topics.keys().cloned().collect();
         }
+    }
+
+    fn arrived(channel: &[u8], payload: Vec<u8>, link: &mut Link) {
         let Some(topic) = link.channels.get(channel).cloned() else { return };
         match body::decode_message(&topic, &Bytes::from(payload)) {
             Some((epoch, publication)) => {
@@ -329,7 +326,7 @@ impl Session {
         {
             self.next_canary = now + canary::EVERY;
             let mut publish = redis::cmd("PUBLISH");
-            publish.arg(&self.canary_channel).arg(number);
+            publish.arg(self.inbox.canary_channel()).arg(number);
             let (mut commands, send) = (self.commands.clone(), self.send.clone());
             spawn_local(async move {
                 // A canary that stays out is noticed by that.
