@@ -33,8 +33,8 @@ const BATCH_MAX: usize = 512;
 /// Time between two looks at canaries, and between two batches of topics that are asked for anew.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Messages that are taken before others get their turn.
-const MESSAGES_MAX: usize = 1024;
+/// Messages, requests and results that are taken before others get their turn, each.
+const TURN_MAX: usize = 1024;
 
 /// Time until a question about a topic that the server has refused is asked again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
@@ -117,7 +117,7 @@ impl Session {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.take_requests(link);
+            let requests = self.take_requests(link);
             while let Some((shard, _)) = link.lanes.take_pong() {
                 link.canary.passed(shard, Instant::now());
             }
@@ -129,17 +129,17 @@ impl Session {
             let goes_on = match taken {
                 Err(error) => return error,
                 // There are more: nothing else is waited for, and nothing else forgotten.
-                Ok(MESSAGES_MAX) => tokio::select! {
+                Ok(messages) if requests.max(messages) == TURN_MAX => tokio::select! {
                     biased;
                     _ = tick.tick() => self.look_after(link),
-                    Some(done) = self.done.recv() => self.finish(done, link),
+                    Some(done) = self.done.recv() => self.finish_all(done, link),
                     () = yield_now() => Ok(()),
                 },
                 Ok(_) => tokio::select! {
                     () = link.lanes.rung() => Ok(()),
                     () = self.inbox.arrived() => Ok(()),
                     _ = tick.tick() => self.look_after(link),
-                    Some(done) = self.done.recv() => self.finish(done, link),
+                    Some(done) = self.done.recv() => self.finish_all(done, link),
                 },
             };
             if let Err(error) = goes_on {
@@ -148,9 +148,13 @@ impl Session {
         }
     }
 
-    fn take_requests(&mut self, link: &mut Link) {
-        let mut listens = Vec::new();
-        while let Some(request) = link.lanes.take_request() {
+    /// Takes what the other threads want; returns how many requests.
+    fn take_requests(&mut self, link: &mut Link) -> usize {
+        let (mut listens, mut taken) = (Vec::new(), 0);
+        while taken < TURN_MAX
+            && let Some(request) = link.lanes.take_request()
+        {
+            taken += 1;
             match request {
                 Request::Errand { errand, .. } => self.run_errand(errand, &mut listens, link),
                 Request::Publish { asker, draft } => self.publish(asker, &draft, link),
@@ -161,6 +165,7 @@ impl Session {
             }
         }
         self.listen(listens, link);
+        taken
     }
 
     fn run_errand(&mut self, errand: Errand, listens: &mut Vec<(TopicName, u32)>, link: &mut Link) {
@@ -272,7 +277,7 @@ impl Session {
 
     /// Hands over what has been sent to us, as far as there is room; returns how many messages.
     fn take_messages(&mut self, link: &mut Link) -> RedisResult<usize> {
-        for taken in 0..MESSAGES_MAX {
+        for taken in 0..TURN_MAX {
             if link.lanes.is_crowded() {
                 return Ok(taken);
             }
@@ -291,7 +296,7 @@ impl Session {
                 Some(Item::Message { channel, payload }) => Self::arrived(&channel, payload, link),
             }
         }
-        Ok(MESSAGES_MAX)
+        Ok(TURN_MAX)
     }
 
     /// Takes in the canary that has come back, however much else waits.
@@ -359,6 +364,16 @@ impl Session {
             });
             let batch: Vec<_> = batch.collect();
             self.listen(batch, link);
+        }
+        Ok(())
+    }
+
+    /// Takes in `first` and what else tasks have come to meanwhile.
+    fn finish_all(&mut self, first: Done, link: &mut Link) -> RedisResult<()> {
+        self.finish(first, link)?;
+        for _ in 0..TURN_MAX {
+            let Ok(done) = self.done.try_recv() else { break };
+            self.finish(done, link)?;
         }
         Ok(())
     }
