@@ -59,7 +59,7 @@ loadgen: ## run the load generator against a running gateway: make loadgen LOAD=
 	cargo run --profile quick -p ringway-loadtest -- $(LOAD)
 
 .PHONY: bless
-bless: ## write the tables of README.md and docs/closes.md anew from the code
+bless: ## write the tables of README.md and docs/ anew from the code
 	RINGWAY_BLESS=1 cargo test --quiet --test documents
 
 .PHONY: fuzz

@@ -9,6 +9,7 @@ use ringway::daemon::settings;
 use ringway::mail::post;
 use ringway::ring::sim::{ClientSocket, Faults, SimRing, World};
 use ringway::shard::Shard;
+use ringway::shard::board::Board;
 use ringway::{config, metrics};
 
 const CLIENTS: usize = 50;
@@ -31,7 +32,14 @@ fn shard(world: &World) -> Shard<SimRing> {
     let mut posts = post::connect(2, config.lanes);
     let (numbers, _) = metrics::shard();
     let random = fastrand::Rng::with_seed(1);
-    Shard::new(world.attach(1), 1, posts.swap_remove(0), numbers, settings, random)
+    Shard::new(
+        world.attach(1),
+        1,
+        posts.swap_remove(0),
+        numbers,
+        Arc::new(Board::new(settings)),
+        random,
+    )
 }
 
 /// What has come back to all clients.

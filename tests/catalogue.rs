@@ -8,7 +8,7 @@ use std::path::Path;
 use ringway::dialect::cause::Cause;
 use ringway::metrics::catalogue::{
     ControlFamily, ControlGauge, Counter, CounterFamily, Gauge, LinkCounter, LinkGauge,
-    ProcessGauge, SizeHistogram, TimeHistogram,
+    ProcessGauge, ReloadGauge, SizeHistogram, TimeHistogram,
 };
 
 /// Where metrics and causes are listed; everything else uses them.
@@ -65,7 +65,9 @@ fn every_metric_is_written_by_the_code_that_knows_it() {
     signs.extend(ControlFamily::ALL.iter().map(|family| match family {
         ControlFamily::ApiRequests => ".api_request(".into(),
         ControlFamily::TlsReloads => ".tls_reload(".into(),
+        ControlFamily::ConfigReloads => ".config_reload(".into(),
     }));
+    signs.extend(ReloadGauge::ALL.iter().map(|gauge| format!("ReloadGauge::{gauge:?}")));
     signs.extend(ControlGauge::ALL.iter().map(|gauge| match gauge {
         ControlGauge::CertificateExpiry => ".certificate_expiries(".into(),
     }));

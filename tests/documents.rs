@@ -1,13 +1,13 @@
 //! The documents say what the code says: tables of settings and metrics, targets of make, links.
 //!
-//! With RINGWAY_BLESS=1 the tables of the README are written anew instead (`make bless`).
+//! With RINGWAY_BLESS=1 the tables are written anew instead (`make bless`).
 
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringway::api::closes::PARAMETERS;
-use ringway::config::keys::{Key, Kind, SECTIONS, Section, Shape};
+use ringway::config::keys::{Elements, Key, Kind, Reload, SECTIONS, Section, Shape};
 use ringway::dialect::cause::{Cause, DrainNotice, Protocol, farewell};
 use ringway::mail::close::{Event, Kind as CloseKind};
 use ringway::metrics::catalogue::{self, ALL};
@@ -20,6 +20,7 @@ const DOCUMENTS: [&str; 11] = [
     "SECURITY.md",
     "docs/brokers.md",
     "docs/closes.md",
+    "docs/configuration.md",
     "docs/operations.md",
     "docs/performance.md",
     "docs/runbooks.md",
@@ -52,22 +53,46 @@ fn default(key: &Key) -> String {
 
 fn section_title(section: &Section) -> String {
     match section.shape {
-        Shape::Top => String::new(),
-        Shape::Single => format!("{}.", section.name),
-        Shape::Repeated => format!("{}[].", section.name),
+        Shape::Top => "At the top, before all sections".to_owned(),
+        Shape::Single => format!("[{}]", section.name),
+        Shape::Repeated(elements) => {
+            let elements = match elements {
+                Elements::Replaced => {
+                    "the list of a new file takes the place of the old one".to_owned()
+                }
+                Elements::Known { by, added, removed } => format!(
+                    "told apart by `{by}`; one more: {}, one less: {}",
+                    added.name(),
+                    removed.name()
+                ),
+            };
+            format!("[[{}]]\n\nAny number of times; {elements}.", section.name)
+        }
     }
 }
 
-fn config_table() -> String {
-    let mut table = String::from("| key | default | meaning |\n|---|---|---|\n");
+/// A heading and a table for each section.
+fn config_tables() -> String {
+    let mut text = String::new();
+    let mut line = |line: &str| writeln!(text, "{line}").expect("a String takes all");
     for section in SECTIONS {
+        line(&format!("\n## {}\n", section_title(section)));
+        line("| key | values | default | a change counts | meaning |\n|---|---|---|---|---|");
         for key in section.keys {
-            let (title, default, help) = (section_title(section), default(key), cell(key.help));
-            writeln!(table, "| `{title}{}` | {default} | {help} |", key.name)
-                .expect("a String takes all");
+            let (values, default, help) = (cell(&key.kind.values()), default(key), cell(key.help));
+            let (name, reload) = (
+                key.name,
+                match key.reload {
+                    Reload::Live => "at once",
+                    Reload::Newcomers => "for new connections",
+                    Reload::Restart => "after a restart",
+                },
+            );
+            line(&format!("| `{name}` | {values} | {default} | {reload} | {help} |"));
         }
     }
-    table
+    text.push('\n');
+    text
 }
 
 fn metrics_table() -> String {
@@ -97,16 +122,19 @@ fn between<'a>(text: &'a str, name: &str) -> [&'a str; 3] {
 }
 
 #[test]
-fn the_readme_lists_every_setting_and_every_metric() {
+fn every_setting_and_every_metric_is_listed() {
     let bless = std::env::var_os("RINGWAY_BLESS").is_some_and(|value| value == "1");
-    for (name, table) in [("config", config_table()), ("metrics", metrics_table())] {
-        let readme = read("README.md");
-        let [before, written, after] = between(&readme, name);
+    for (file, name, table) in [
+        ("docs/configuration.md", "config", config_tables()),
+        ("README.md", "metrics", metrics_table()),
+    ] {
+        let text = read(file);
+        let [before, written, after] = between(&text, name);
         if written == table {
             continue;
         }
-        assert!(bless, "the {name} table of README.md is not what the code says: make bless");
-        fs::write(top("README.md"), [before, &table, after].concat()).unwrap();
+        assert!(bless, "the {name} table of {file} is not what the code says: make bless");
+        fs::write(top(file), [before, &table, after].concat()).unwrap();
     }
 }
 
@@ -165,15 +193,18 @@ fn tables_are_found_between_their_markers() {
 
 #[test]
 fn tables_hold_what_readers_look_for() {
-    let config = config_table();
-    assert!(config.contains("| `listener[].address` | `\"127.0.0.1:8000\"` | "));
-    assert!(config.contains("| `shards` | `0` | "));
+    let config = config_tables();
+    let address = "| `address` | text | `\"127.0.0.1:8000\"` | after a restart | ";
+    assert!(config.contains(address) && config.contains("## [[listener]]"));
+    assert!(config.contains("| `shards` | 0 to 256 | `0` | after a restart | "));
+    assert!(config.contains("| `grace` | 0s to 10m | `\"2s\"` | at once | "));
     let metrics = metrics_table();
     assert!(
         metrics.contains("| `ringway_closed_total{code,initiator,cause,protocol}` | counter |")
     );
-    for table in [config, metrics] {
-        assert!(table.lines().all(|line| line.replace("\\|", "").matches('|').count() == 4));
+    for (table, bars) in [(config, 6), (metrics, 4)] {
+        let rows = table.lines().filter(|line| line.starts_with('|'));
+        rows.for_each(|row| assert_eq!(row.replace("\\|", "").matches('|').count(), bars, "{row}"));
     }
 }
 

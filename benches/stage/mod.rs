@@ -8,6 +8,7 @@ use ringway::mail::post;
 use ringway::ring::sim::{Faults, World};
 use ringway::ring::still::{Peers, Sent, StillRing};
 use ringway::shard::Shard;
+use ringway::shard::board::Board;
 use ringway::{config, metrics};
 
 /// Connections that are set up at the same time; fewer than `handshakes_max` of the settings.
@@ -33,6 +34,7 @@ impl Stage {
         let now = World::new(1, Faults::none()).now();
         let conn = Arc::new(settings::of_connections(&config, shards, now));
         let settings = settings::of_shards(&config, shards, clients_max, "stage.".to_owned(), conn);
+        let board = Arc::new(Board::new(settings));
         // The last thread is that of control, which has nothing to say.
         let mut posts = post::connect(shards + 1, config.lanes);
         posts.truncate(shards);
@@ -40,7 +42,7 @@ impl Stage {
             let (ring, peers) = StillRing::new(clients_max.div_ceil(shards), now);
             let random = fastrand::Rng::with_seed(1);
             let (numbers, _) = metrics::shard();
-            (Shard::new(ring, 1, post, numbers, settings.clone(), random), peers)
+            (Shard::new(ring, 1, post, numbers, Arc::clone(&board), random), peers)
         };
         Self { shards: posts.into_iter().map(shard).collect(), clients: 0 }
     }

@@ -55,13 +55,13 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure>
 }
 
 async fn publish_one(state: &Rc<State>, request: Publish<'_>) -> Result<Vec<u8>, Failure> {
-    let content = request.content(state.parts.limits.data_bytes_max)?;
+    let content = request.content(state.parts.limits.get().data_bytes_max)?;
     let position = publish::publish(state, &request.channel, content).await?;
     Ok(reply::success(&reply::Published::at(position.as_ref())))
 }
 
 async fn publish_many(state: &Rc<State>, request: Publish<'_>) -> Result<Vec<u8>, Failure> {
-    let limits = &state.parts.limits;
+    let limits = state.parts.limits.get();
     let channels = request.names(limits.broadcast_max)?;
     let content = request.content(limits.data_bytes_max)?;
     let published = publish::broadcast(state, &channels, &content).await;
@@ -89,8 +89,8 @@ async fn channels(state: &State, request: Channels) -> Result<Vec<u8>, Failure> 
                 listed.insert(topic.as_str().to_owned(), Count { num_clients });
             }
         }
-        if listed.len() > state.parts.limits.list_max {
-            return Err(Failure::ListTooLong(state.parts.limits.list_max));
+        if listed.len() > state.parts.limits.get().list_max {
+            return Err(Failure::ListTooLong(state.parts.limits.get().list_max));
         }
     }
     Ok(reply::success(&reply::Channels { channels: listed }))
@@ -98,7 +98,7 @@ async fn channels(state: &State, request: Channels) -> Result<Vec<u8>, Failure> 
 
 async fn history(state: &State, request: &History) -> Result<Vec<u8>, Failure> {
     let topic = command::topic(&request.channel)?;
-    let query = request.query(state.parts.limits.history_max);
+    let query = request.query(state.parts.limits.get().history_max);
     let hub = &state.parts.hub;
     let home = topic.home(hub.shards());
     match hub.ask(home, |asker| Request::History { asker, topic, query }).await? {

@@ -81,7 +81,9 @@ impl Failure {
                 "method not found: there are publish, broadcast, info, channels, history and \
                  disconnect",
             ),
-            Self::UnknownOrder => fixed(404, 104, "order not found: there is drain"),
+            Self::UnknownOrder => {
+                fixed(404, 104, "order not found: there are drain, reload and diff")
+            }
             Self::Ending => {
                 fixed(503, 100, "internal error: the gateway is ending and takes no orders")
             }

@@ -16,7 +16,7 @@ pub(super) const PLACES: [(&str, &str); 8] = [
         "/api/{method}",
         "the server API: POST to publish, broadcast, info, channels, history, disconnect",
     ),
-    ("/control/{order}", "orders to the gateway: POST to drain"),
+    ("/control/{order}", "orders to the gateway: POST to drain, reload, diff"),
 ];
 
 const STYLE: &str = "\

@@ -16,6 +16,7 @@ use tracing::debug;
 use super::closes::Wrong;
 use super::failure::Failure;
 use super::method::Method;
+use super::orders::Refusal;
 use super::state::{Readiness, State};
 use super::{access, calls, closes, orders, page, reply};
 use crate::mail::message::Refused;
@@ -54,7 +55,7 @@ pub(super) async fn answer(state: &Rc<State>, request: Request<Incoming>) -> Res
     let response = match name {
         Some(name) => api(state, Method::of(name), request).await,
         None => match path.strip_prefix("/control/") {
-            Some(order) => control(state, order, &request).await,
+            Some(name) => control(state, name, request).await,
             None if path == "/debug/closes" && is_read(&method) => closes(state, &request).await,
             None => view(state, &method, &path, request.headers()),
         },
@@ -80,23 +81,39 @@ async fn api(
 
 async fn control(
     state: &Rc<State>,
-    order: &str,
-    request: &Request<Incoming>,
+    name: &str,
+    request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    if request.method() != hyper::Method::POST {
-        return refuse(Failure::NotPost);
-    }
-    if let Err(failure) = access::check(&state.parts.access, request.headers()) {
-        return refuse(failure);
-    }
-    match orders::carry_out(state, order).await {
+    match order(state, name, request).await {
         Ok(json) => respond(200, JSON, json),
-        Err(failure) => refuse(failure),
+        Err(Refusal::Failure(failure)) => refuse(failure),
+        Err(Refusal::Configuration(problems)) => respond(422, JSON, reply::wrong(&problems)),
     }
 }
 
+async fn order(
+    state: &Rc<State>,
+    name: &str,
+    request: Request<Incoming>,
+) -> Result<Vec<u8>, Refusal> {
+    if request.method() != hyper::Method::POST {
+        return Err(Failure::NotPost.into());
+    }
+    access::check(&state.parts.access.borrow(), request.headers())?;
+    let text = body_of(state, request).await?;
+    let text = String::from_utf8(text).map_err(|_| Failure::Invalid("the body is not UTF-8"))?;
+    orders::carry_out(state, name, text).await
+}
+
+/// The whole body, if it comes in time.
+async fn body_of(state: &State, request: Request<Incoming>) -> Result<Vec<u8>, Failure> {
+    let limits = state.parts.limits.get();
+    let body = read_body(request.into_body(), limits.body_bytes_max);
+    timeout(limits.body_wait, body).await.map_err(|_| Failure::BodyLate)?
+}
+
 async fn closes(state: &Rc<State>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    if let Err(failure) = access::check(&state.parts.access, request.headers()) {
+    if let Err(failure) = access::check(&state.parts.access.borrow(), request.headers()) {
         return refuse(failure);
     }
     match closes::answer(state, request.uri().query().unwrap_or_default()).await {
@@ -117,13 +134,11 @@ async fn call(
     if request.method() != hyper::Method::POST {
         return Err(Failure::NotPost);
     }
-    access::check(&state.parts.access, request.headers())?;
+    access::check(&state.parts.access.borrow(), request.headers())?;
     if method == Method::Unknown {
         return Err(Failure::UnknownMethod);
     }
-    let limits = &state.parts.limits;
-    let body = read_body(request.into_body(), limits.body_bytes_max);
-    let body = timeout(limits.body_wait, body).await.map_err(|_| Failure::BodyLate)??;
+    let body = body_of(state, request).await?;
     calls::call(state, method, &body).await
 }
 

@@ -46,7 +46,7 @@ pub async fn serve(listener: TcpListener, state: Rc<State>) -> Infallible {
             }
         }
         match accepted {
-            Ok((stream, _)) if connections.len() >= state.parts.limits.connections_max => {
+            Ok((stream, _)) if connections.len() >= state.parts.limits.get().connections_max => {
                 // With TLS there is no word before the handshake.
                 if state.parts.secure.is_none() {
                     turn_away(&stream);
@@ -83,7 +83,7 @@ pub type Secure = Box<dyn Fn(TcpStream) -> LocalHandshake>;
 pub type LocalHandshake = Pin<Box<dyn Future<Output = io::Result<Box<dyn Plain>>>>>;
 
 async fn connection(stream: TcpStream, state: Rc<State>) {
-    let limits = state.parts.limits;
+    let limits = state.parts.limits.get();
     if let Err(problem) = set_options(&stream, limits.write_wait) {
         debug!(%problem, "an operator connection was gone before it began");
         return;
@@ -97,7 +97,7 @@ async fn connection(stream: TcpStream, state: Rc<State>) {
 }
 
 async fn serve_http(stream: impl Plain, state: &Rc<State>) {
-    let limits = state.parts.limits;
+    let limits = state.parts.limits.get();
     let service = service_fn(|request| {
         let state = Rc::clone(state);
         async move { Ok::<_, Infallible>(routes::answer(&state, request).await) }

@@ -140,8 +140,8 @@ impl Figures {
 pub struct Parts {
     /// The way to the shards.
     pub hub: Rc<Hub>,
-    /// Who may call the server API.
-    pub access: Access,
+    /// Who may call the server API; see [`State::renew`].
+    pub access: RefCell<Access>,
     /// Writes all metrics in the text format of Prometheus.
     pub exporter: Box<dyn Fn() -> String>,
     /// How connections have ended; [`Ends::sum`] makes it.
@@ -156,8 +156,8 @@ pub struct Parts {
     pub readiness: Rc<Cell<Readiness>>,
     /// Who we are.
     pub node: NodeInfo,
-    /// Bounds.
-    pub limits: Limits,
+    /// Bounds; see [`State::renew`].
+    pub limits: Cell<Limits>,
     /// How connections become TLS; `None`: they do not.
     pub secure: Option<Secure>,
     /// Where orders go.
@@ -178,7 +178,8 @@ pub struct State {
 impl State {
     /// The state at the start.
     pub fn new(parts: Parts) -> Self {
-        let window = Window::new(parts.limits.keys_max, parts.limits.keys_age);
+        let limits = parts.limits.get();
+        let window = Window::new(limits.keys_max, limits.keys_age);
         let snapshots = RefCell::new(Snapshots::new(Instant::now()));
         Self { parts, window: RefCell::new(window), snapshots }
     }
@@ -195,10 +196,16 @@ impl State {
         })
     }
 
+    /// From the next request on these count. What is remembered of idempotency keys stays as it is.
+    pub fn renew(&self, access: Access, limits: Limits) {
+        self.parts.access.replace(access);
+        self.parts.limits.set(limits);
+    }
+
     /// The first shard that has shown no sign of life for longer than it may, and for how long.
     ///
     /// One that has drained and ended is not meant.
     pub fn silent_shard(&self) -> Option<(usize, Duration)> {
-        self.parts.pulse.silent(self.parts.limits.silence_max, Instant::now())
+        self.parts.pulse.silent(self.parts.limits.get().silence_max, Instant::now())
     }
 }

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::closes::{Ends, Words};
 use super::hub::{self, Hub};
-use super::orders::{Drain, Order};
+use super::orders::{Changes, Drain, Order};
 use super::pulse::{Pulse, keep};
 use super::server::serve;
 use super::state::{Access, Figures, Limits, NodeInfo, Parts, Readiness, State};
@@ -209,15 +209,11 @@ impl Gateway {
             let every = Duration::from_millis(10);
             tokio::task::spawn_local(keep(Rc::clone(&pulse), Rc::clone(&hub), shard, every));
         }
-        let (orders, mut ordered) = unbounded_channel();
-        tokio::task::spawn_local(async move {
-            while let Some(Order::Drain(answer)) = ordered.recv().await {
-                let _ = answer.send(Drain { connections: 12, seconds_max: 1.5 });
-            }
-        });
+        let (orders, ordered) = unbounded_channel();
+        tokio::task::spawn_local(carry_out(ordered));
         let parts = Parts {
             hub: Rc::clone(&hub),
-            access,
+            access: access.into(),
             exporter: Box::new(|| "ringway_build_info{version=\"1\"} 1\n".into()),
             ends: Box::new(some_ends),
             words: Words {
@@ -238,7 +234,7 @@ impl Gateway {
                 version: "9.9.9".into(),
                 started: Instant::now().into_std(),
             },
-            limits,
+            limits: limits.into(),
             secure: None,
             orders,
             numbers: control_numbers().into(),
@@ -285,6 +281,22 @@ impl Gateway {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains("content-type: application/json"), "{head}");
         (status(head), serde_json::from_str(body).unwrap())
+    }
+}
+
+/// Carries out orders without doing anything.
+async fn carry_out(mut ordered: UnboundedReceiver<Order>) {
+    while let Some(order) = ordered.recv().await {
+        let changes = || Changes { live: vec!["a.b: 1 -> 2".into()], ..Changes::default() };
+        match order {
+            Order::Drain(answer) => {
+                let _ = answer.send(Drain { connections: 12, seconds_max: 1.5 });
+            }
+            Order::Reload(answer) => _ = answer.send(Ok(changes())),
+            Order::Compare { text, answer } => {
+                let _ = answer.send(if text == "good" { Ok(changes()) } else { Err(text) });
+            }
+        }
     }
 }
 
@@ -517,6 +529,13 @@ fn orders_want_the_key_and_are_posted() {
         let done = gateway.exchange(&order("POST", "drain", KEY), b"").await;
         assert_eq!(status(&done), 200);
         assert!(done.ends_with(r#"{"result":{"connections":12,"seconds_max":1.5}}"#), "{done}");
+        let reloaded = gateway.exchange(&order("POST", "reload", KEY), b"").await;
+        let changes = r#"{"result":{"live":["a.b: 1 -> 2"],"new_connections":[],"restart":[]}}"#;
+        assert!(status(&reloaded) == 200 && reloaded.ends_with(changes), "{reloaded}");
+        let diff = order("POST", "diff", KEY).replace("Length: 0", "Length: 4");
+        assert!(gateway.exchange(&diff, b"good").await.ends_with(changes));
+        let refused = gateway.exchange(&diff, b"ugly").await;
+        assert!(status(&refused) == 422 && refused.contains("ugly"), "{refused}");
         for (method, name, key, expected) in [
             ("GET", "drain", KEY, 405),
             ("POST", "drain", "wrong", 401),

@@ -7,7 +7,7 @@
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::quality::RandomState;
@@ -21,22 +21,28 @@ const ROW: usize = 16;
 #[derive(Debug)]
 pub struct Seats {
     taken: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl Seats {
     /// `max` free seats.
     pub fn new(max: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), max }
+        Self { taken: AtomicUsize::new(0), max: AtomicUsize::new(max) }
+    }
+
+    /// From now on there are `max` seats; who has one keeps it.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Takes a seat; `false`: there is none.
     pub fn take(&self) -> bool {
+        let max = self.max.load(Ordering::Relaxed);
         let taken = self.taken.fetch_add(1, Ordering::Relaxed);
-        if taken >= self.max {
+        if taken >= max {
             self.give_back();
         }
-        taken < self.max
+        taken < max
     }
 
     /// Gives a seat back that was taken.
@@ -58,7 +64,7 @@ impl Seats {
 /// his success. The hash has a seed, so nobody can aim at a row.
 #[derive(Debug)]
 pub struct Crowd {
-    max: u16,
+    max: AtomicU16,
     hasher: RandomState,
     rows: Box<[Mutex<Row>]>,
 }
@@ -95,10 +101,15 @@ impl Crowd {
     pub fn new(max: u16, addresses: usize) -> Self {
         let rows = addresses.div_ceil(ROW).next_power_of_two();
         Self {
-            max,
+            max: AtomicU16::new(max),
             hasher: RandomState::default(),
             rows: (0..rows).map(|_| Mutex::default()).collect(),
         }
+    }
+
+    /// From now on an address may have `max`; what is there stays.
+    pub fn set_max(&self, max: u16) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Counts one more connection of `address`, if it may have one.
@@ -109,7 +120,7 @@ impl Crowd {
         let free = || row.iter().position(|entry| entry.count == 0);
         let Some(at) = known.or_else(free) else { return Entrance::Uncounted };
         let count = row[at].count;
-        if count >= self.max {
+        if count >= self.max.load(Ordering::Relaxed) {
             return Entrance::Refused;
         }
         row[at] = Entry { mark, count: count + 1 };
@@ -170,6 +181,11 @@ mod tests {
         seats.give_back();
         assert!(seats.take() && !seats.take());
         assert_eq!(seats.taken(), 2);
+        seats.set_max(1);
+        seats.give_back();
+        assert!(!seats.take());
+        seats.set_max(3);
+        assert!(seats.take() && seats.take() && !seats.take());
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl Pace {
         Self { began: now, rate, hasher: RandomState::default(), rows }
     }
 
+    /// The limit.
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// Counts a connection of `address` at `now`; `false`: it comes too soon.
     pub fn admit(&self, address: IpAddr, now: Instant) -> bool {
         let hash = self.hasher.hash_one(household(address));

@@ -13,12 +13,16 @@ use crate::ring::probe::Feature;
 use crate::topic::namespace::{Broker, Mode, Namespace, PublishRight};
 use crate::ws::deflate::Settings as DeflateSettings;
 
+use super::keys::LOG_LEVELS;
 use super::reader::{Sections, Settings};
 use super::violation::Violation;
 use super::{
     ApiAccess, ApiKey, Centrifuge, Config, Deflate, Drain, Http, Limits, Listener, Log, Memory,
 };
 use super::{LogFormat, Operator, Ring, Routes, Socket, Websocket, redis, tls};
+
+/// Rooms of the code that log.
+const LOG_ROOMS: [&str; 5] = ["access", "api", "daemon", "ring", "shard"];
 
 /// Shorter keys can be guessed.
 const API_KEY_CHARS_MIN: usize = 16;
@@ -53,7 +57,7 @@ pub(super) fn build(sections: &Sections, violations: &mut Vec<Violation>) -> Con
         lanes: lanes(sections.one("lanes")),
         drain: drain(sections.one("drain"), violations),
         closes_kept: sections.one("closes").number("kept"),
-        log: log(sections.one("log")),
+        log: log(sections.one("log"), violations),
     }
 }
 
@@ -281,15 +285,37 @@ fn drain(settings: &Settings, violations: &mut Vec<Violation>) -> Drain {
     Drain { grace: settings.time("grace"), window: settings.time("window"), code }
 }
 
-fn log(settings: &Settings) -> Log {
+fn room_named(name: &str) -> Option<String> {
+    LOG_ROOMS.contains(&name.trim()).then(|| name.trim().to_owned())
+}
+
+fn level_named(name: &str) -> Option<tracing::Level> {
+    LOG_LEVELS.contains(&name.trim()).then(|| name.trim().parse().ok()).flatten()
+}
+
+fn log(settings: &Settings, violations: &mut Vec<Violation>) -> Log {
+    let mut levels = Vec::new();
+    for text in settings.texts("levels") {
+        match text
+            .split_once('=')
+            .and_then(|(room, level)| Some((room_named(room)?, level_named(level)?)))
+        {
+            Some(level) => levels.push(level),
+            None => {
+                let rooms = LOG_ROOMS.join(", ");
+                let choices = LOG_LEVELS.join(", ");
+                let problem = format!(
+                    "{text:?} is no room with its level; write shard=debug; rooms are {rooms}, levels {choices}"
+                );
+                violations.push(settings.wrong("levels", problem));
+            }
+        }
+    }
     Log {
-        level: match settings.text("level").as_str() {
-            "error" => tracing::Level::ERROR,
-            "warn" => tracing::Level::WARN,
-            "debug" => tracing::Level::DEBUG,
-            "trace" => tracing::Level::TRACE,
-            _ => tracing::Level::INFO,
-        },
+        level: level_named(&settings.text("level")).unwrap_or(tracing::Level::INFO),
+        levels,
+        closes_rate: settings.number("closes_rate"),
+        access: settings.switch("access"),
         format: match settings.text("format").as_str() {
             "json" => LogFormat::Json,
             _ => LogFormat::Text,

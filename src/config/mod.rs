@@ -18,6 +18,7 @@ use crate::ws::deflate::Settings as DeflateSettings;
 
 mod build;
 mod conflict;
+pub mod document;
 pub mod keys;
 mod quantity;
 mod reader;
@@ -249,10 +250,16 @@ pub struct Drain {
 }
 
 /// What is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The least important.
     pub level: tracing::Level,
+    /// The same for single rooms of the code.
+    pub levels: Vec<(String, tracing::Level)>,
+    /// Abnormal ends of connections in one second.
+    pub closes_rate: u32,
+    /// Every end of a connection.
+    pub access: bool,
     /// For whom.
     pub format: LogFormat,
 }
@@ -292,26 +299,7 @@ impl Default for Config {
 /// Errors: everything that is wrong, in the order of the text. Where it is not TOML at all, only
 /// that: the rest would be guesses.
 pub fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<Config, Violations> {
-    let mut violations = Vec::new();
-    let mut config = None;
-    match tree::parse(text) {
-        Err(syntax) => violations = syntax,
-        Ok(mut tree) => {
-            for text in overrides {
-                violations.extend(tree::apply(&mut tree, text).err());
-            }
-            let sections = reader::read(&tree, &mut violations);
-            let built = build::build(&sections, &mut violations);
-            debug_assert_eq!(sections.untaken(), [""; 0], "every setting has a use");
-            conflict::report(&built, &sections, &mut violations);
-            config = Some(built);
-        }
-    }
-    violations.sort_by_key(|violation| violation.place);
-    match config {
-        Some(config) if violations.is_empty() => Ok(config),
-        _ => Err(Violations { origin: origin.to_owned(), list: violations }),
-    }
+    document::Document::parse(text, origin, overrides).map(|document| document.config().clone())
 }
 
 #[cfg(test)]

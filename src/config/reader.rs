@@ -12,7 +12,7 @@ use super::violation::{Place, Violation};
 
 /// A value of the right type, within its limits.
 #[derive(Clone, Debug, PartialEq)]
-enum Typed {
+pub(super) enum Typed {
     Switch(bool),
     Number(u64),
     Time(Duration),
@@ -21,23 +21,27 @@ enum Typed {
 }
 
 /// One setting and where it comes from.
-struct Setting {
-    key: &'static Key,
-    typed: Typed,
+#[derive(Clone)]
+pub(super) struct Setting {
+    pub(super) key: &'static Key,
+    pub(super) typed: Typed,
     place: Place,
-    shown: Option<String>,
+    /// As it was written; `None` for secrets.
+    pub(super) shown: Option<String>,
     taken: bool,
 }
 
 /// The settings of one section; each of them is to be taken once.
+#[derive(Clone)]
 pub(super) struct Settings {
     /// `websocket`, `listener.0`; empty at the top.
-    path: String,
+    pub(super) path: String,
     settings: RefCell<Vec<Setting>>,
 }
 
 /// All sections.
-pub(super) struct Sections(Vec<(&'static str, Vec<Settings>)>);
+#[derive(Clone)]
+pub(super) struct Sections(pub(super) Vec<(&'static Section, Vec<Settings>)>);
 
 /// Reads `tree` with every default filled in. What is wrong counts as not written and goes to
 /// `violations`.
@@ -50,7 +54,7 @@ pub(super) fn read(tree: &Table, violations: &mut Vec<Violation>) -> Sections {
             (Shape::Single, Some(Node { value: Value::Table(table), .. })) => {
                 vec![read_section(section, section.name.to_owned(), table, violations)]
             }
-            (Shape::Repeated, Some(Node { value: Value::List(items), .. })) => {
+            (Shape::Repeated(_), Some(Node { value: Value::List(items), .. })) => {
                 read_items(section, items, violations)
             }
             (_, Some(node)) => {
@@ -58,7 +62,7 @@ pub(super) fn read(tree: &Table, violations: &mut Vec<Violation>) -> Sections {
                 vec![defaults(section)]
             }
         };
-        (section.name, all)
+        (section, all)
     });
     Sections(sections.collect())
 }
@@ -66,7 +70,7 @@ pub(super) fn read(tree: &Table, violations: &mut Vec<Violation>) -> Sections {
 impl Sections {
     /// The sections called `name`, at least one where the list has it.
     pub(super) fn all(&self, name: &str) -> &[Settings] {
-        let found = self.0.iter().find(|(n, _)| *n == name);
+        let found = self.0.iter().find(|(section, _)| section.name == name);
         found.map_or_else(|| panic!("no section {name} in the list"), |(_, all)| all)
     }
 
@@ -142,6 +146,17 @@ impl Settings {
         })
     }
 
+    /// The same path with these settings, none of which is taken.
+    pub(super) fn with_settings(&self, settings: impl Iterator<Item = Setting>) -> Self {
+        let untaken = settings.map(|setting| Setting { taken: false, ..setting });
+        Self { path: self.path.clone(), settings: RefCell::new(untaken.collect()) }
+    }
+
+    /// All settings, in the order of the list.
+    pub(super) fn settings(&self) -> Vec<Setting> {
+        self.settings.borrow().clone()
+    }
+
     fn take(&self, name: &str) -> Typed {
         self.with(name, |setting| {
             setting.taken = true;
@@ -212,7 +227,7 @@ fn read_section(
 fn defaults(section: &'static Section) -> Settings {
     let settings = section.keys.iter().map(default_of).collect();
     let path = match section.shape {
-        Shape::Repeated => format!("{}.0", section.name),
+        Shape::Repeated(_) => format!("{}.0", section.name),
         Shape::Top | Shape::Single => section.name.to_owned(),
     };
     Settings { path, settings: RefCell::new(settings) }
@@ -228,12 +243,12 @@ fn default_of(key: &'static Key) -> Setting {
 fn wrong_section(section: &Section, path: String, node: &Node) -> Violation {
     let name = section.name;
     let problem = match section.shape {
-        Shape::Repeated if node.place == Place::Override => {
+        Shape::Repeated(_) if node.place == Place::Override => {
             format!(
                 "is a section that may come several times: write {name}.0.key=value for the first, and leave no gap"
             )
         }
-        Shape::Repeated => format!("is a section that may come several times: [[{name}]]"),
+        Shape::Repeated(_) => format!("is a section that may come several times: [[{name}]]"),
         Shape::Top | Shape::Single => format!("is a section: [{}]", section.name),
     };
     Violation { place: node.place, path, value: Some(node.value.show()), problem }
@@ -264,7 +279,7 @@ fn stranger(path: &str, name: &str, place: Place, known: &[&str]) -> Violation {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
+pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 

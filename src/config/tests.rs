@@ -35,7 +35,7 @@ fn the_shipped_configuration_is_every_key_at_its_default() {
         let head = match section.shape {
             Shape::Top => None,
             Shape::Single => Some(format!("[{}]", section.name)),
-            Shape::Repeated => Some(format!("[[{}]]", section.name)),
+            Shape::Repeated(_) => Some(format!("[[{}]]", section.name)),
         };
         if let Some(head) = head {
             assert_eq!(lines.next(), Some(head.as_str()));
@@ -45,6 +45,23 @@ fn the_shipped_configuration_is_every_key_at_its_default() {
         }
     }
     assert_eq!(lines.next(), None);
+}
+
+#[test]
+fn the_worked_configurations_are_good_and_do_what_they_say() {
+    let small = parsed(include_str!("../../config/small-vm.toml"));
+    let large = parsed(include_str!("../../config/large-host.toml"));
+    let behind = parsed(include_str!("../../config/behind-load-balancer.toml"));
+    for direct in [&small, &large] {
+        assert!(direct.listeners.iter().all(|listener| listener.tls.is_some()));
+        assert!(direct.operator.address.unwrap().ip().is_loopback());
+        assert_eq!(direct.operator.api, ApiAccess::Refused);
+    }
+    assert_eq!(small.limits.address_connections_max, Some(50));
+    assert_eq!(u32::from(small.ring.buffers) * small.ring.buffer_bytes, 1 << 20);
+    assert_eq!(large.limits.connections_max, Some(1_000_000));
+    assert!(behind.listeners[0].proxy_protocol && !behind.listeners[0].trusted_proxies.is_empty());
+    assert!(matches!(behind.operator.api, ApiAccess::Key(_)));
 }
 
 #[test]
@@ -270,7 +287,7 @@ fn values_arrive_typed() {
     let namespace = &config.namespaces[0];
     assert_eq!((namespace.mode, namespace.recovery), (Mode::Live, false));
     assert_eq!(namespace.publish, PublishRight::Subscribers);
-    assert_eq!(config.log, Log { level: tracing::Level::DEBUG, format: LogFormat::Json });
+    assert_eq!((config.log.level, config.log.format), (tracing::Level::DEBUG, LogFormat::Json));
 }
 
 #[test]
@@ -299,7 +316,7 @@ fn whatever_a_key_is_set_to_the_answer_is_a_configuration_or_a_report() {
                 let path = match section.shape {
                     Shape::Top => key.name.to_owned(),
                     Shape::Single => format!("{}.{}", section.name, key.name),
-                    Shape::Repeated => format!("{}.0.{}", section.name, key.name),
+                    Shape::Repeated(_) => format!("{}.0.{}", section.name, key.name),
                 };
                 let text = format!("{path}={value}");
                 if let Err(violations) = parse("", "test.toml", &[text]) {

@@ -17,6 +17,7 @@ use crate::config::tls::ClientAuth;
 use crate::config::{ApiAccess, Config};
 use crate::conn::tls::acquaintance;
 
+use super::credentials::locate;
 use super::exit::Failure;
 
 /// The longest answer that is read, in bytes.
@@ -112,7 +113,8 @@ impl<'a> Callee<'a> {
         let unfit = |problem: &dyn std::fmt::Display| {
             Failure::Unfit(format!("certificate.0.chain = {:?}: {problem}", files.chain))
         };
-        let chain = std::fs::read(&files.chain).map_err(|error| unfit(&error))?;
+        let chain = locate(&files.chain).and_then(std::fs::read);
+        let chain = chain.map_err(|error| unfit(&error))?;
         acquaintance::only(&chain).map(TlsConnector::from).map_err(|problem| unfit(&problem))
     }
 

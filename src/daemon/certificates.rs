@@ -4,12 +4,11 @@
 //! as it was. Files that are being replaced differ from one look to the next, and are not judged
 //! before they are the same twice.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::signal::unix::Signal;
 use tokio::time::sleep;
 
 use crate::api::method::Method;
@@ -21,6 +20,7 @@ use crate::conn::tls::offer::Offer;
 use crate::conn::tls::terms::{self, Terms};
 use crate::metrics::{ControlWriter, Reload};
 
+use super::credentials::locate;
 use super::source::{read_regular, unreadable};
 
 /// Time between two looks at files that are changing.
@@ -53,6 +53,16 @@ struct Door {
     section: String,
     auth: Option<ClientAuth>,
 }
+
+/// Files that are good, to be taken over.
+pub(super) struct Renewal {
+    sources: Sources,
+    seen: Contents,
+    judged: Judged,
+}
+
+/// The numbers of the control thread.
+type Numbers = ControlWriter<Method>;
 
 /// What good files make: the certificates, and the terms of each door.
 type Judged = (Vec<Certificate>, Vec<Option<Terms>>);
@@ -95,65 +105,27 @@ impl Keeper {
     }
 
     /// Whether there is TLS at all.
-    pub(super) fn is_needed(&self) -> bool {
+    fn is_needed(&self) -> bool {
         self.operator.is_some() || self.clients.iter().any(Option::is_some)
     }
 
-    /// Looks at the files every `interval` and on `hangup`, for as long as the process lives.
-    pub(super) async fn watch(
-        mut self,
-        interval: Option<Duration>,
-        mut hangup: Signal,
-        numbers: Rc<ControlWriter<Method>>,
-    ) {
-        self.publish_expiries(&numbers);
-        loop {
-            let is_asked = tokio::select! {
-                _ = hangup.recv() => true,
-                () = pause(interval) => false,
-            };
-            if !self.is_needed() {
-                tracing::info!("SIGHUP: there are no certificates to read again");
-                continue;
-            }
-            self.reread(is_asked, &numbers).await;
-        }
+    /// Time between two looks at the files; `None`: there is nothing to look at, or nobody wants it.
+    pub(super) fn interval(&self, config: &Config) -> Option<Duration> {
+        config.tls.reload_interval.filter(|_| self.is_needed())
     }
 
-    /// Takes over what has changed.
-    async fn reread(&mut self, is_asked: bool, numbers: &ControlWriter<Method>) {
-        let mut contents = self.sources.look().await;
-        if contents == self.seen && !is_asked {
+    /// Looks whether files have changed; takes them over if they are good.
+    pub(super) async fn look(&mut self, numbers: &Numbers) {
+        let contents = self.sources.look().await;
+        if contents == self.seen {
             return;
         }
-        loop {
-            sleep(SETTLING).await;
-            let again = self.sources.look().await;
-            if again == contents {
-                break;
-            }
-            contents = again;
-        }
-        let former: Vec<_> = self.offers().map(|offer| offer.map(|offer| offer.terms())).collect();
-        let judged = self.sources.judge(&contents, &former);
+        let contents = self.sources.settle(contents).await;
+        let judged = self.sources.judge(&contents, &self.former());
         // Judged once, whether good or bad.
         self.seen = contents;
         match judged {
-            Ok((certificates, terms)) => {
-                for (offer, terms) in self.offers().zip(terms) {
-                    if let (Some(offer), Some(terms)) = (offer, terms) {
-                        offer.renew(Arc::new(terms));
-                    }
-                }
-                self.certificates = certificates;
-                numbers.tls_reload(Reload::Success);
-                self.publish_expiries(numbers);
-                tracing::info!(
-                    certificates = self.certificates.len(),
-                    "certificates were read again; connections stay"
-                );
-                self.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-            }
+            Ok(judged) => self.use_from_now_on(judged, numbers),
             Err(violations) => {
                 numbers.tls_reload(Reload::Failure);
                 for Violation { path, value, problem, .. } in violations {
@@ -166,11 +138,51 @@ impl Keeper {
         }
     }
 
+    /// Reads the files that `config` names, whose listeners are the same as before; nothing changes yet.
+    ///
+    /// Errors: all that is wrong with them.
+    pub(super) async fn prepare(&self, config: &Config) -> Result<Renewal, Vec<Violation>> {
+        let sources = Sources::of(config);
+        let seen = sources.settle(sources.look().await).await;
+        let judged = sources.judge(&seen, &self.former())?;
+        Ok(Renewal { sources, seen, judged })
+    }
+
+    /// From now on these files count.
+    pub(super) fn take_over(&mut self, renewal: Renewal, numbers: &Numbers) {
+        self.sources = renewal.sources;
+        self.seen = renewal.seen;
+        if self.is_needed() {
+            self.use_from_now_on(renewal.judged, numbers);
+        }
+    }
+
+    fn use_from_now_on(&mut self, (certificates, terms): Judged, numbers: &Numbers) {
+        for (offer, terms) in self.offers().zip(terms) {
+            if let (Some(offer), Some(terms)) = (offer, terms) {
+                offer.renew(Arc::new(terms));
+            }
+        }
+        self.certificates = certificates;
+        numbers.tls_reload(Reload::Success);
+        self.publish_expiries(numbers);
+        tracing::info!(
+            certificates = self.certificates.len(),
+            "certificates were read again; connections stay"
+        );
+        self.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+
+    fn former(&self) -> Vec<Option<Arc<Terms>>> {
+        self.offers().map(|offer| offer.map(|offer| offer.terms())).collect()
+    }
+
     fn offers(&self) -> impl Iterator<Item = Option<&Arc<Offer>>> {
         self.clients.iter().map(Option::as_ref).chain([self.operator.as_ref()])
     }
 
-    fn publish_expiries(&self, numbers: &ControlWriter<Method>) {
+    /// Shows when certificates end.
+    pub(super) fn publish_expiries(&self, numbers: &Numbers) {
         let named = self.certificates.iter().flat_map(|certificate| {
             certificate.names().iter().map(|name| (name.clone(), certificate.not_after))
         });
@@ -208,10 +220,23 @@ impl Sources {
         }));
         let mut contents = Vec::with_capacity(paths.len());
         for path in paths {
-            contents
-                .push((path.clone(), read_regular(path).await.map_err(|error| unreadable(&error))));
+            contents.push((path.clone(), read(path).await.map_err(|error| unreadable(&error))));
         }
         contents
+    }
+
+    /// Looks until the files are the same twice; `contents` is what they were.
+    async fn settle(&self, mut contents: Contents) -> Contents {
+        loop {
+            if !self.certificates.is_empty() {
+                sleep(SETTLING).await;
+            }
+            let again = self.look().await;
+            if again == contents {
+                return again;
+            }
+            contents = again;
+        }
     }
 
     /// Makes terms for each door of what was read; `former` are the terms until now.
@@ -242,6 +267,10 @@ impl Sources {
         }
         if violations.is_empty() { Ok((certificates, all)) } else { Err(violations) }
     }
+}
+
+async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_regular(&locate(path)?).await
 }
 
 fn certificate(
@@ -297,13 +326,6 @@ fn content<'a>(path: &Path, contents: &'a Contents) -> Result<&'a [u8], String> 
 fn wrong(path: String, file: &Path, problem: String) -> Violation {
     let value = Some(format!("{:?}", file.display().to_string()));
     Violation { place: Place::Default, path, value, problem }
-}
-
-async fn pause(interval: Option<Duration>) {
-    match interval {
-        Some(interval) => sleep(interval).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn seconds_now() -> i64 {

@@ -27,6 +27,29 @@ pub enum Verb {
     Health(Health),
     /// Have the gateway drain and end, as SIGTERM does.
     Drain(Drain),
+    /// Have the gateway read its configuration again, as SIGHUP does, and show what that changes.
+    Reload(Target),
+    /// Look at configurations.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+}
+
+/// What to look at.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Show what a configuration would change, for whom and when. Nothing is changed.
+    Diff(Diff),
+}
+
+/// Which configurations to compare.
+#[derive(Args, Clone, Debug)]
+pub struct Diff {
+    /// The new configuration, by whose operator address and API key the gateway is found.
+    #[command(flatten)]
+    pub source: Source,
+    /// Compare with this configuration file instead of the gateway that runs.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
 }
 
 /// How to ask whether a gateway is well.

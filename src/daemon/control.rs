@@ -10,24 +10,30 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::api::hub::Hub;
+use crate::api::method::Method;
 use crate::api::orders::{self, Order};
 use crate::api::pulse::Pulse;
-use crate::api::state::Readiness;
-use crate::config::Config;
+use crate::api::state::{Readiness, State};
+use crate::config::document::Document;
+use crate::config::{Config, Memory};
 use crate::mail::message::Request;
-use crate::metrics::{LinkReader, Reader};
+use crate::metrics::{ControlWriter, LinkReader, Reader};
 use crate::ring::probe::probe;
 use crate::ring::uring;
 use crate::ring::wakes::Wakes;
+use crate::shard::board::Board;
 use crate::shard::labels::Labels;
 
-use super::cli::{Command, Source, Verb};
+use super::certificates::Keeper;
+use super::cli::{Command, ConfigVerb, Source, Verb};
 use super::exit::Failure;
+use super::logs::Verbosity;
 use super::source::load;
+use super::start::Origin;
 use super::threads::Report;
 use super::{limits, logs, remote, systemd};
 
@@ -49,6 +55,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Verb::Check(source) => on_ring(check(source)),
         Verb::Health(health) => off_ring(remote::health(health)),
         Verb::Drain(drain) => off_ring(remote::drain(drain)),
+        Verb::Reload(target) => off_ring(remote::reload(target)),
+        Verb::Config(ConfigVerb::Diff(diff)) => off_ring(remote::diff(diff)),
     }
 }
 
@@ -77,12 +85,13 @@ async fn check(source: Source) -> Result<(), Failure> {
 }
 
 async fn serve(source: Source) -> Result<(), Failure> {
-    let (config, keeper) = load(&source).await?;
-    let lines = logs::begin(config.log);
+    let (document, keeper) = load(&source).await?;
+    let (lines, verbosity) = logs::begin(&document.config().log);
     let (end, ended) = oneshot::channel();
     let writing = tokio_uring::spawn(lines.write_all(ended));
+    let origin = Origin { source, document, keeper, verbosity };
     let (orders, ordered) = unbounded_channel();
-    let served = match Gateway::start(config, keeper, orders).await {
+    let served = match Gateway::start(origin, orders).await {
         Ok(gateway) => gateway.run(ordered).await,
         Err(failure) => Err(failure),
     };
@@ -93,8 +102,16 @@ async fn serve(source: Source) -> Result<(), Failure> {
 
 /// The gateway, as the control thread sees it.
 pub(super) struct Gateway {
-    pub(super) config: Config,
+    /// The configuration that counts.
+    pub(super) document: Document,
+    pub(super) source: Source,
+    pub(super) keeper: Keeper,
+    pub(super) verbosity: Verbosity,
     pub(super) hub: Rc<Hub>,
+    /// Where the settings of the shards stand.
+    pub(super) board: Arc<Board>,
+    /// The way to whoever watches the memory.
+    pub(super) memory: watch::Sender<Memory>,
     pub(super) pulse: Rc<Pulse>,
     pub(super) readiness: Rc<Cell<Readiness>>,
     /// Shards that have not ended.
@@ -102,23 +119,32 @@ pub(super) struct Gateway {
     pub(super) reports: UnboundedReceiver<Report>,
     pub(super) readers: Vec<Reader<Labels>>,
     pub(super) links: Vec<LinkReader>,
+    pub(super) numbers: Rc<ControlWriter<Method>>,
+    /// What operators see; `None`: there is no port for them.
+    pub(super) operators: Option<Rc<State>>,
 }
 
 impl Gateway {
     /// Serves until a signal or an order, then drains; a second signal ends at once.
     async fn run(mut self, mut orders: UnboundedReceiver<Order>) -> Result<(), Failure> {
         let mut signals = Signals::new()?;
+        let mut hangup = listen_for(SignalKind::hangup())?;
         systemd::ready("serving");
-        let by = tokio::select! {
-            name = signals.recv() => name,
-            report = self.reports.recv() => return Err(unexpected(report)),
-            Some(Order::Drain(answer)) = orders.recv() => {
-                let _ = answer.send(self.prospect());
-                BY_ORDER
+        let by = loop {
+            let interval = self.keeper.interval(self.config());
+            tokio::select! {
+                name = signals.recv() => break name,
+                report = self.reports.recv() => return Err(unexpected(report)),
+                // What comes of it is in the log.
+                _ = hangup.recv() => drop(self.reload().await),
+                Some(order) = orders.recv() => if self.carry_out(order).await {
+                    break BY_ORDER;
+                },
+                () = pause(interval) => self.keeper.look(&self.numbers).await,
             }
         };
         let prospect = self.prospect();
-        let (connections, window) = (prospect.connections, self.config.drain.window);
+        let (connections, window) = (prospect.connections, self.config().drain.window);
         tracing::info!(by, connections, ?window, "draining; a second signal ends at once");
         let status = format!("draining {connections} connections");
         systemd::stopping(&status, Duration::from_secs_f64(prospect.seconds_max));
@@ -138,12 +164,29 @@ impl Gateway {
         Ok(())
     }
 
+    /// Carries out an order; whether it is to drain. Whoever gave it may have gone meanwhile.
+    async fn carry_out(&mut self, order: Order) -> bool {
+        match order {
+            Order::Drain(answer) => {
+                let _ = answer.send(self.prospect());
+                return true;
+            }
+            Order::Reload(answer) => _ = answer.send(self.reload().await),
+            Order::Compare { text, answer } => _ = answer.send(self.compare(&text)),
+        }
+        false
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        self.document.config()
+    }
+
     /// How a drain that begins now will go.
     fn prospect(&self) -> orders::Drain {
-        let drain = &self.config.drain;
+        let drain = &self.config().drain;
         let connections = self.connections();
         let spread = if connections > 0 { drain.grace + drain.window } else { Duration::ZERO };
-        let longest = spread + self.config.websocket.close_timeout + 2 * END_GRACE;
+        let longest = spread + self.config().websocket.close_timeout + 2 * END_GRACE;
         orders::Drain { connections, seconds_max: longest.as_secs_f64() }
     }
 
@@ -152,11 +195,11 @@ impl Gateway {
         self.readiness.set(Readiness::Draining);
         let mut window = Duration::ZERO;
         if self.connections() > 0 {
-            sleep(self.config.drain.grace).await;
-            window = self.config.drain.window;
+            sleep(self.config().drain.grace).await;
+            window = self.config().drain.window;
         }
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-        let deadline = Instant::now() + window + self.config.websocket.close_timeout + END_GRACE;
+        let deadline = Instant::now() + window + self.config().websocket.close_timeout + END_GRACE;
         self.tell_shards(&Request::Drain { window_ms }, deadline).await;
         if !self.await_ends(deadline).await? {
             tracing::warn!(left = self.connections(), "connections did not end in time: resetting");
@@ -218,6 +261,13 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+async fn pause(interval: Option<Duration>) {
+    match interval {
+        Some(interval) => sleep(interval).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api::hub::Hub;
+use crate::config::Memory;
 use crate::mail::message::{Request, Shortage};
 use crate::metrics::catalogue::ProcessGauge;
 use crate::metrics::ledger::Ledger;
@@ -55,13 +57,14 @@ struct Group {
 impl Budget {
     /// The configured budget, or this share in percent of the control group's limit, or of the
     /// memory of the machine.
-    pub(super) async fn find(configured: Option<u64>, share: u64) -> Self {
+    pub(super) async fn find(settings: Memory) -> Self {
         let group = Group::find().await;
         let automatic = match &group {
             Some(group) => group.limit,
             None => machine_bytes(),
         };
-        Self { bytes: configured.unwrap_or(automatic / 100 * share), group }
+        let share = automatic / 100 * u64::from(settings.share);
+        Self { bytes: settings.budget.unwrap_or(share), group }
     }
 
     /// What is used now, beside what the ledgers say: resident memory, and that of the group.
@@ -140,18 +143,28 @@ fn parse_used(usage: &str, stat: &str, inactive: &str) -> Option<u64> {
 }
 
 /// Watches the memory of the process for as long as it lives.
+///
+/// `settings` may change at any time.
 pub(super) async fn watch(
-    budget: Budget,
+    mut settings: watch::Receiver<Memory>,
     readers: Vec<Reader<Labels>>,
     numbers: ProcessWriter,
     hub: Rc<Hub>,
 ) {
+    // No guard of the channel may live while something is awaited: it would lock its sender out.
+    let wanted = *settings.borrow_and_update();
+    let mut budget = Budget::find(wanted).await;
     numbers.set(ProcessGauge::MemoryBudget, budget.bytes);
     let (mut shortage, mut pause) = (Shortage::None, 0_u32);
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if settings.has_changed().unwrap_or(false) {
+            let wanted = *settings.borrow_and_update();
+            budget = Budget::find(wanted).await;
+            numbers.set(ProcessGauge::MemoryBudget, budget.bytes);
+        }
         let (resident, group) = budget.used().await;
         let certain = readers.iter().map(held).sum::<u64>().max(group);
         let used = certain.max(resident);

@@ -7,10 +7,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::time::sleep;
 
+use crate::api::orders::Changes;
+
 use super::caller::{Answer, Callee};
-use super::cli::{Drain, Health};
+use super::cli::{Diff, Drain, Health, Source, Target};
 use super::exit::Failure;
-use super::source::read_config;
+use super::reload::grouped;
+use super::source::{read_config, read_document, read_text_now};
 
 /// How long an order may take to be answered.
 const ORDER_WAIT: Duration = Duration::from_secs(10);
@@ -54,6 +57,56 @@ pub(super) async fn drain(drain: Drain) -> Result<(), Failure> {
         say("the gateway has ended");
     }
     Ok(())
+}
+
+/// Has the gateway read its configuration again.
+///
+/// Errors: [`Failure::No`], when it refuses.
+pub(super) async fn reload(target: Target) -> Result<(), Failure> {
+    if let Some(pid) = target.pid {
+        return signal(pid, Signal::HUP);
+    }
+    let config = read_config(&target.source)?;
+    let changes = order(&Callee::of(&config)?, "reload", String::new()).await?;
+    show(&read_changes(changes)?);
+    Ok(())
+}
+
+/// Shows what a configuration would change.
+///
+/// Errors: [`Failure::Unfit`], when it is no good; [`Failure::No`] without an answer of the gateway.
+pub(super) async fn diff(diff: Diff) -> Result<(), Failure> {
+    let Diff { source, against } = diff;
+    let new = read_document(&source)?;
+    if let Some(path) = against {
+        let old = read_document(&Source { config: Some(path), ..source })?;
+        show(&grouped(&old.changes_to(&new)));
+        return Ok(());
+    }
+    let text = read_text_now(&source)?.0;
+    let changes = order(&Callee::of(new.config())?, "diff", text).await?;
+    show(&read_changes(changes)?);
+    Ok(())
+}
+
+fn read_changes(answer: Value) -> Result<Changes, Failure> {
+    let changes = serde_json::from_value(answer);
+    changes.map_err(|error| {
+        Failure::No(format!("the gateway's answer is no list of changes: {error}"))
+    })
+}
+
+fn show(changes: &Changes) {
+    let Changes { live, new_connections, restart } = changes;
+    let groups =
+        [("at once", live), ("for new connections", new_connections), ("after a restart", restart)];
+    if groups.iter().all(|(_, changes)| changes.is_empty()) {
+        say("nothing changes");
+    }
+    for (when, changes) in groups.iter().filter(|(_, changes)| !changes.is_empty()) {
+        say(&format!("{when}:"));
+        changes.iter().for_each(|change| say(&format!("  {change}")));
+    }
 }
 
 /// Returns when the gateway answers no more.

@@ -14,7 +14,7 @@ use crate::dialect::{self, centrifuge};
 use crate::http1::head::HeadLimits;
 use crate::ring::listen;
 use crate::ring::uring::{self, Pool};
-use crate::shard::{self, secure};
+use crate::shard::{self, secure, teller};
 use crate::topic::namespace::Namespaces;
 use crate::ws::receiver::Limits;
 
@@ -111,13 +111,20 @@ pub fn of_shards(
     shard::Settings {
         shards,
         seats: seats(connections_max),
-        listener_seats: config.listeners.iter().map(|l| l.connections_max.map(seats)).collect(),
+        listener_seats: config.listeners.iter().map(|l| seats(seats_at(l))).collect(),
         buffers_bytes: buffers_bytes(config),
         turned_away_max: told.div_ceil(shards),
         handshakes_max: config.limits.handshakes_max.div_ceil(shards),
         subscriptions_max: config.limits.subscriptions_max,
         topics_max: config.limits.topics_max.div_ceil(shards),
         closes_kept: config.closes_kept,
+        told: teller::Settings {
+            abnormal_max: config
+                .log
+                .closes_rate
+                .div_ceil(u32::try_from(shards).unwrap_or(u32::MAX)),
+            all: config.log.access,
+        },
         deflate_contexts_max: config.deflate.contexts_max.div_ceil(shards),
         epoch_nonce,
         links: links::wanted(config).into_iter().zip(shards + 1..).collect(),
@@ -130,6 +137,40 @@ pub fn of_shards(
         },
         conn,
     }
+}
+
+/// What shards go on with that have had `former` until now: what was counted stays counted, and what
+/// needs a restart is the same in `config`.
+pub(super) fn renewed(
+    config: &Config,
+    former: &shard::Settings,
+    connections_max: usize,
+    now: Instant,
+) -> shard::Settings {
+    let shards = former.shards;
+    let mut conn = of_connections(config, shards, now);
+    let before = &former.conn.addresses;
+    if let (Some(max), Some(crowd)) = (config.limits.address_connections_max, &before.crowd) {
+        crowd.set_max(max);
+        conn.addresses.crowd = Some(Arc::clone(crowd));
+    }
+    if config.limits.address_rate == before.pace.as_ref().map(|pace| pace.rate()) {
+        conn.addresses.pace.clone_from(&before.pace);
+    }
+    let nonce = former.epoch_nonce.clone();
+    let mut settings = of_shards(config, shards, connections_max, nonce, Arc::new(conn));
+    former.seats.set_max(connections_max);
+    settings.seats = Arc::clone(&former.seats);
+    for (seats, listener) in former.listener_seats.iter().zip(&config.listeners) {
+        seats.set_max(seats_at(listener));
+    }
+    settings.listener_seats.clone_from(&former.listener_seats);
+    settings.tls.offers.clone_from(&former.tls.offers);
+    settings
+}
+
+fn seats_at(listener: &Listener) -> usize {
+    listener.connections_max.unwrap_or(usize::MAX)
 }
 
 /// Memory of a shard's receive buffers.

@@ -5,12 +5,16 @@ use std::path::Path;
 
 use tokio_uring::fs::File;
 
+use crate::config::Config;
+use crate::config::document::Document;
 use crate::config::violation::Violations;
-use crate::config::{self, Config};
 
 use super::certificates::Keeper;
 use super::cli::Source;
 use super::exit::Failure;
+
+/// What the configuration is called when there is no file.
+const DEFAULTS: &str = "defaults";
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -18,29 +22,50 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Reads and checks a configuration, and the files of certificates that it names.
 ///
 /// Errors: [`Failure::Unfit`], with every violation on a line of its own.
-pub(super) async fn load(source: &Source) -> Result<(Config, Keeper), Failure> {
-    let (text, origin) = match &source.config {
-        Some(path) => (decode(path, read(path).await)?, path.display().to_string()),
-        None => (String::new(), "defaults".to_owned()),
-    };
-    let config = config::parse(&text, &origin, &source.overrides)
-        .map_err(|violations| unfit(&violations))?;
-    match Keeper::load(&config).await {
-        Ok(keeper) => Ok((config, keeper)),
+pub(super) async fn load(source: &Source) -> Result<(Document, Keeper), Failure> {
+    let (text, origin) = read_text(source).await?;
+    let document = Document::parse(&text, &origin, &source.overrides);
+    let document = document.map_err(|violations| unfit(&violations))?;
+    match Keeper::load(document.config()).await {
+        Ok(keeper) => Ok((document, keeper)),
         Err(list) => Err(unfit(&Violations { origin, list })),
     }
 }
 
-/// Reads and checks a configuration, and none of the files that it names: for whoever only asks the
-/// gateway that runs with it.
+/// The text of a configuration, and what it is called.
+///
+/// Errors: [`Failure::Unfit`], when it cannot be read.
+pub(super) async fn read_text(source: &Source) -> Result<(String, String), Failure> {
+    match &source.config {
+        Some(path) => Ok((decode(path, read(path).await)?, path.display().to_string())),
+        None => Ok((String::new(), DEFAULTS.to_owned())),
+    }
+}
+
+/// The same without a ring: for commands that only ask the gateway that runs with it.
+///
+/// Errors: the same.
+pub(super) fn read_text_now(source: &Source) -> Result<(String, String), Failure> {
+    match &source.config {
+        Some(path) => Ok((decode(path, std::fs::read(path))?, path.display().to_string())),
+        None => Ok((String::new(), DEFAULTS.to_owned())),
+    }
+}
+
+/// Reads and checks a configuration, and none of the files that it names.
 ///
 /// Errors: [`Failure::Unfit`], with every violation on a line of its own.
+pub(super) fn read_document(source: &Source) -> Result<Document, Failure> {
+    let (text, origin) = read_text_now(source)?;
+    let document = Document::parse(&text, &origin, &source.overrides);
+    document.map_err(|violations| unfit(&violations))
+}
+
+/// The settings of such a configuration.
+///
+/// Errors: the same.
 pub(super) fn read_config(source: &Source) -> Result<Config, Failure> {
-    let (text, origin) = match &source.config {
-        Some(path) => (decode(path, std::fs::read(path))?, path.display().to_string()),
-        None => (String::new(), "defaults".to_owned()),
-    };
-    config::parse(&text, &origin, &source.overrides).map_err(|violations| unfit(&violations))
+    read_document(source).map(|document| document.config().clone())
 }
 
 fn unfit(violations: &Violations) -> Failure {

@@ -19,6 +19,14 @@ pub(super) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// The gateway reads its configuration again; [`ready`] follows.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(problem) => tracing::warn!(%problem, "no monotonic clock for the service manager"),
+    }
+}
+
 /// The gateway drains, and will have ended after `longest` at the latest.
 pub(super) fn stopping(status: &str, longest: Duration) {
     // More than an hour is told as an hour, the most that fits.

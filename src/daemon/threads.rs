@@ -12,8 +12,9 @@ use crate::metrics::Writer;
 use crate::ring::listen::{self, Listener, Options, Takers};
 use crate::ring::uring::{self, Parts, Uring};
 use crate::ring::wakes::Wakes;
+use crate::shard::board::Board;
 use crate::shard::labels::Labels;
-use crate::shard::{self, Running, Shard};
+use crate::shard::{Running, Shard};
 
 use super::exit::Failure;
 use super::limits;
@@ -30,7 +31,7 @@ pub(super) struct Job {
     pub(super) wakes: Arc<Wakes>,
     pub(super) post: Post,
     pub(super) numbers: Writer<Labels>,
-    pub(super) settings: shard::Settings,
+    pub(super) board: Arc<Board>,
 }
 
 /// What a shard's thread reports.
@@ -64,7 +65,7 @@ pub(super) fn spawn(job: Job, reports: UnboundedSender<Report>) -> Result<(), Fa
 }
 
 fn serve(job: Job, reports: &UnboundedSender<Report>) -> Report {
-    let Job { node, cpu, listeners, ring, wakes, post, numbers, settings } = job;
+    let Job { node, cpu, listeners, ring, wakes, post, numbers, board } = job;
     if let Some(cpu) = cpu
         && !limits::pin(cpu)
     {
@@ -76,7 +77,7 @@ fn serve(job: Job, reports: &UnboundedSender<Report>) -> Report {
         Err(error) => return Report::Failed(Failure::Unfit(error.to_string())),
     };
     let random = fastrand::Rng::new();
-    let mut shard = Shard::new(ring, count, post, numbers, settings, random);
+    let mut shard = Shard::new(ring, count, post, numbers, board, random);
     let _ = reports.send(Report::Serving);
     loop {
         match shard.turn() {

@@ -108,6 +108,12 @@ pub enum Request {
         /// Who.
         asker: Asker,
     },
+    /// Take over the newest settings of shards: they lie where the daemon has put them, since this room
+    /// does not know them. Answered by [`Reply::Pong`].
+    Renew {
+        /// Who.
+        asker: Asker,
+    },
     /// Memory is as short as this from now on.
     Memory(Shortage),
     /// Close clients that hold much memory, until about this many bytes are free.
@@ -201,7 +207,7 @@ pub enum Reply {
     Disconnected(usize),
     /// The last closes of one shard.
     Closes(Closes),
-    /// The thread still turns.
+    /// The thread still turns, or has done what it was told.
     Pong,
     /// Not done.
     Refused {

@@ -141,6 +141,8 @@ BrokerGapsHealed "broker_gaps_healed_total" Count []
             "Messages that were left plain because they are shorter than deflate.bytes_min."
         DeflateSkippedGain "deflate_skipped_gain_total" Count []
             "Messages that were left plain because compression saved less than a twentieth, or because the window of their client is too small for them."
+        DrainStragglers "drain_stragglers_total" Count []
+            "Connections that had not ended when a drain was over, and were reset."
         Panics "panics_total" Count []
             "Faults of ours that were caught; each closed its connection with code 1011."
     }
@@ -241,6 +243,16 @@ BrokerGapsHealed "broker_gaps_healed_total" Count []
             "Requests to the server API."
         TlsReloads "tls_reloads_total" Count ["result"]
             "Times that the files of certificates were read again because they had changed or on SIGHUP; after a failure the old ones stay."
+        ConfigReloads "config_reloads_total" Count ["result"]
+            "Times that the configuration was read again, on SIGHUP or by order; after a failure the old one stays as a whole."
+    }
+
+    /// Gauges of the control thread.
+    ReloadGauge: Gauge {
+        LastSuccess "config_last_reload_success_timestamp_seconds" Seconds []
+            "When the configuration that counts was read, in seconds since 1970."
+        RestartPending "config_restart_pending" Count []
+            "Settings of the newest good configuration that count only after a restart."
     }
 
     /// Gauges of the control thread whose labels are not a closed set.

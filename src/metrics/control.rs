@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::cells::Table;
+use super::catalogue::ReloadGauge;
+use super::cells::{Cells, Table};
 use super::http_status::HttpStatusLabel;
 use super::label::Label;
 
@@ -12,6 +13,9 @@ use super::label::Label;
 pub(super) struct Numbers<M: Label> {
     pub(super) api_requests: Table<(M, HttpStatusLabel)>,
     pub(super) tls_reloads: Table<(Reload,)>,
+    pub(super) config_reloads: Table<(Reload,)>,
+    /// By [`ReloadGauge`].
+    pub(super) reload_gauges: Cells,
     /// When certificates end, by name; written when they are read, read by scrapes.
     expiries: Mutex<Vec<(String, i64)>>,
 }
@@ -62,6 +66,8 @@ pub fn control<M: Label>() -> (ControlWriter<M>, ControlReader<M>) {
     let numbers = Arc::new(Numbers {
         api_requests: Table::new(),
         tls_reloads: Table::new(),
+        config_reloads: Table::new(),
+        reload_gauges: Cells::new(ReloadGauge::ALL.len()),
         expiries: Mutex::default(),
     });
     (
@@ -79,6 +85,16 @@ impl<M: Label> ControlWriter<M> {
     /// The files of certificates were read again.
     pub fn tls_reload(&self, outcome: Reload) {
         self.numbers.tls_reloads.add((outcome,), 1);
+    }
+
+    /// The configuration was read again, with this outcome.
+    pub fn config_reload(&self, outcome: Reload) {
+        self.numbers.config_reloads.add((outcome,), 1);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, gauge: ReloadGauge, value: u64) {
+        self.numbers.reload_gauges.set(gauge as usize, value);
     }
 
     /// These are all names that certificates are for now, and when those end, in seconds since

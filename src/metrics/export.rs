@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{LabelSet as Pairs, PrometheusBuilder, Promethe
 
 use super::catalogue::{
     ALL, ControlFamily, ControlGauge, Counter, CounterFamily, Entry, Fact, Gauge, GaugeFamily,
-    Kind, LinkCounter, LinkGauge, ProcessGauge, SizeHistogram, TimeHistogram, Unit,
+    Kind, LinkCounter, LinkGauge, ProcessGauge, ReloadGauge, SizeHistogram, TimeHistogram, Unit,
 };
 use super::cells::Table;
 use super::control::ControlReader;
@@ -98,7 +98,14 @@ impl<V: Vocabulary, M: Label> Exporter<V, M> {
                     self.counters(family.entry(), &[&numbers.api_requests]);
                 }
                 ControlFamily::TlsReloads => self.counters(family.entry(), &[&numbers.tls_reloads]),
+                ControlFamily::ConfigReloads => {
+                    self.counters(family.entry(), &[&numbers.config_reloads]);
+                }
             }
+        }
+        for gauge in ReloadGauge::ALL {
+            let value = self.control.numbers.reload_gauges.value(*gauge as usize);
+            self.gauge(gauge.entry(), &[], as_f64(value));
         }
         let mut text = self.registry.handle().render();
         self.write_expiries(&mut text);

@@ -111,8 +111,7 @@ impl<R: Ring> Shard<R> {
 
     /// Takes a seat in all and at the listener.
     fn take_seat(&mut self, listener: usize) -> Result<(), Lack> {
-        let own = self.settings.listener_seats.get(listener).cloned().flatten();
-        if own.as_ref().is_some_and(|seats| !seats.take()) {
+        if self.settings.listener_seats.get(listener).is_some_and(|seats| !seats.take()) {
             return Err(Lack::ListenerConnections);
         }
         let lack = if !self.settings.seats.take() {
@@ -126,7 +125,7 @@ impl<R: Ring> Shard<R> {
         } else {
             return Ok(());
         };
-        if let Some(own) = own {
+        if let Some(own) = self.settings.listener_seats.get(listener) {
             own.give_back();
         }
         Err(lack)
@@ -144,7 +143,7 @@ impl<R: Ring> Shard<R> {
 
     fn give_back(&self, listener: u16) {
         self.settings.seats.give_back();
-        if let Some(Some(own)) = self.settings.listener_seats.get(usize::from(listener)) {
+        if let Some(own) = self.settings.listener_seats.get(usize::from(listener)) {
             own.give_back();
         }
     }

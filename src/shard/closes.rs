@@ -13,8 +13,8 @@ use crate::metrics::Label;
 use crate::metrics::close_code::CloseCodeLabel;
 use crate::ring::Ring;
 
-use super::Shard;
-use super::to_u64;
+use super::teller::Teller;
+use super::{Shard, to_u64};
 
 /// Ends of one kind that are written down in one second; of the others only their number is known.
 /// Writing one down takes two system calls, about a microsecond in all.
@@ -73,12 +73,28 @@ pub(super) struct Registry {
     kept: usize,
     logs: [Log; 3],
     estates: HashMap<u32, Estate>,
+    pub(super) teller: Teller,
 }
 
 impl Registry {
     /// Keeps the last `kept` ends of each kind; 0: none, and nothing is noted.
     pub(super) fn new(kept: usize, now: Instant) -> Self {
-        Self { began: now, kept, logs: Default::default(), estates: HashMap::new() }
+        Self {
+            began: now,
+            kept,
+            logs: Default::default(),
+            estates: HashMap::new(),
+            teller: Teller::default(),
+        }
+    }
+
+    /// From now on the last `kept` ends of each kind are kept.
+    pub(super) fn set_kept(&mut self, kept: usize) {
+        self.kept = kept;
+        for log in &mut self.logs {
+            let excess = log.held.len().saturating_sub(kept);
+            log.held.drain(..excess);
+        }
     }
 
     /// A story that begins now.
@@ -191,14 +207,16 @@ impl<R: Ring> Shard<R> {
         let (verdict, protocol) = (slot.conn.verdict(), slot.conn.protocol());
         let estate = self.closes.estates.remove(&index).unwrap_or_default();
         let kind = kind(&verdict, protocol);
+        let told = self.settings.told;
         if !self.closes.admit(kind, self.now) {
+            self.closes.teller.pass_over(kind, self.now, told);
             return;
         }
         let epitaph = slot.conn.epitaph();
         let code = CloseCodeLabel::of(verdict.code);
         let peer = self.ring.peer(slot.socket);
         let known = slot.extras.guest_mut().map(|guest| guest.address());
-        let told = protocol.and_then(|protocol| {
+        let usual = protocol.and_then(|protocol| {
             let drain = &self.desk.settings.drain;
             farewell(verdict.cause, protocol, drain).map(|told| Box::from(&*told.reason))
         });
@@ -217,7 +235,7 @@ impl<R: Ring> Shard<R> {
             initiator: verdict.initiator.label(),
             cause: verdict.cause.label(),
             sent: verdict.sent,
-            sent_reason: verdict.sent.and(epitaph.given.or(told)),
+            sent_reason: verdict.sent.and(epitaph.given.or(usual)),
             received: verdict.received,
             received_reason: epitaph.heard,
             topics: estate.topics,
@@ -225,6 +243,7 @@ impl<R: Ring> Shard<R> {
             history: slot.story.history,
             tcp: self.ring.tcp_info(slot.socket),
         };
+        self.closes.teller.tell(&close, told);
         self.closes.keep(close);
     }
 }

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::conn::connection::Stage;
 use crate::dialect::cause::Cause;
+use crate::metrics::catalogue::Counter;
 use crate::ring::Ring;
 
-use super::{Accepting, Shard};
+use super::{Accepting, Shard, to_u64};
 
 /// Time between two rounds of closes.
 const ROUND: Duration = Duration::from_millis(20);
@@ -68,6 +69,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn stop(&mut self) {
         self.close_listeners();
         self.life = Life::Stopping;
+        self.numbers.count(Counter::DrainStragglers, to_u64(self.slots.len()));
         for index in 0..self.slots.end() {
             self.call(index, |conn, _| conn.abandon(Cause::Drain));
         }

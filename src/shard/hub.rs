@@ -76,6 +76,7 @@ impl<R: Ring> Shard<R> {
             Request::Census { asker }
             | Request::Closes { asker, .. }
             | Request::Ping { asker }
+            | Request::Renew { asker }
             | Request::Disconnect { asker, .. } => has_room(asker.node),
             Request::Release { .. }
             | Request::Errand { .. }
@@ -136,6 +137,10 @@ impl<R: Ring> Shard<R> {
                 self.post.deliver(asker.node, Delivery::Reply { to: asker, reply });
             }
             Request::Ping { asker } => {
+                self.post.deliver(asker.node, Delivery::Reply { to: asker, reply: Reply::Pong });
+            }
+            Request::Renew { asker } => {
+                self.take_over_settings();
                 self.post.deliver(asker.node, Delivery::Reply { to: asker, reply: Reply::Pong });
             }
             Request::Memory(shortage) => self.set_shortage(shortage),

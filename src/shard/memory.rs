@@ -117,11 +117,7 @@ impl<R: Ring> Shard<R> {
             } else {
                 self.desk.codec.resume();
             }
-            self.desk.settings = if is_mild {
-                Arc::new(in_shortage(&self.settings.conn))
-            } else {
-                Arc::clone(&self.settings.conn)
-            };
+            self.desk.settings = of_connections(&self.settings.conn, shortage);
             // A shorter time may have passed already.
             for index in 0..self.slots.end() {
                 self.schedule(index);
@@ -173,6 +169,17 @@ impl<R: Ring> Shard<R> {
         self.numbers.lower(Gauge::OutboxBytes, to_u64(dropped));
         self.call(index, |conn, cx| conn.end(Cause::Shed, cx));
     }
+}
+
+/// The settings of connections while memory is as short as this.
+pub(super) fn of_connections(
+    settings: &Arc<conn::Settings>,
+    shortage: Shortage,
+) -> Arc<conn::Settings> {
+    if shortage < Shortage::Mild {
+        return Arc::clone(settings);
+    }
+    Arc::new(in_shortage(settings))
 }
 
 /// The settings while memory is short: idle connections and unfinished messages end sooner.

@@ -29,6 +29,7 @@ use crate::topic::subscribers::Topics;
 mod actions;
 mod admission;
 pub mod audit;
+pub mod board;
 mod call;
 mod closes;
 mod deliver;
@@ -44,9 +45,11 @@ mod memory;
 mod numbers;
 pub mod secure;
 mod slots;
+pub mod teller;
 mod volley;
 mod wheel;
 
+use board::Board;
 use closes::Registry;
 use drain::Life;
 use engines::Engine;
@@ -64,8 +67,8 @@ pub struct Settings {
     pub shards: usize,
     /// Connections of all shards; more are answered with 503.
     pub seats: Arc<Seats>,
-    /// Connections of all shards by listener, where that has a limit of its own.
-    pub listener_seats: Vec<Option<Arc<Seats>>>,
+    /// Connections of all shards by listener; without a limit of its own there are very many.
+    pub listener_seats: Vec<Arc<Seats>>,
     /// Connections of this shard that wait to be told that there is no room; more are closed unheard.
     pub turned_away_max: usize,
     /// Connections of this shard that are not upgraded yet; more are answered with 503.
@@ -76,6 +79,8 @@ pub struct Settings {
     pub topics_max: usize,
     /// Ended connections of each kind that are remembered.
     pub closes_kept: usize,
+    /// Those that are told in the log.
+    pub told: teller::Settings,
     /// Clients of this shard that may keep their context of compression.
     pub deflate_contexts_max: usize,
     /// Memory of the receive buffers of this shard.
@@ -103,7 +108,8 @@ pub enum Running {
 pub struct Shard<R: Ring> {
     ring: R,
     post: Post,
-    settings: Settings,
+    settings: Arc<Settings>,
+    board: Arc<Board>,
     numbers: Writer<Labels>,
     slots: Slots,
     /// Connections that are not upgraded yet.
@@ -206,16 +212,17 @@ const INFLATED_BYTES_MAX: usize = 1024 * 1024;
 const SWEEP: (Duration, usize) = (Duration::from_millis(100), 1024);
 
 impl<R: Ring> Shard<R> {
-    /// A shard on `ring`, with `listeners` listeners, which start to accept at once.
+    /// A shard on `ring`, with `listeners` listeners, which start to accept at once, and the settings
+    /// on the board.
     pub fn new(
         mut ring: R,
         listeners: usize,
         post: Post,
         numbers: Writer<Labels>,
-        settings: Settings,
+        board: Arc<Board>,
         random: fastrand::Rng,
     ) -> Self {
-        let now = ring.now();
+        let (now, settings) = (ring.now(), board.newest());
         (0..listeners).for_each(|listener| ring.accept(listener));
         let nonce = format!("{}{}", settings.epoch_nonce, post.node());
         Self {
@@ -267,6 +274,7 @@ impl<R: Ring> Shard<R> {
             ring,
             post,
             settings,
+            board,
             numbers,
         }
     }
@@ -334,7 +342,8 @@ impl<R: Ring> Shard<R> {
             Accepting::Armed | Accepting::Held { .. } | Accepting::Closed => None,
         });
         let sweep = (!self.homes.is_empty() || self.awaits_departures()).then_some(self.next_sweep);
-        let deadlines = [self.wheel.deadline(), sweep, self.life.deadline(self.now)];
+        let untold = self.closes.teller.deadline();
+        let deadlines = [self.wheel.deadline(), sweep, self.life.deadline(self.now), untold];
         let soonest = deadlines.into_iter().flatten().chain(retries).min();
         soonest.map_or(Wait::Forever, Wait::Until)
     }
@@ -370,6 +379,7 @@ impl<R: Ring> Shard<R> {
             }
         }
         self.retry_accept();
+        self.closes.teller.settle(self.now);
         if self.now >= self.next_sweep {
             self.next_sweep = self.now + SWEEP.0;
             let namespaces = &self.settings.conn.namespaces;

@@ -124,6 +124,11 @@ impl Homes {
         Ok(topic.sequence.join(namespace, since))
     }
 
+    /// From now on there may be so many topics; those that are there stay.
+    pub fn set_topics_max(&mut self, topics_max: usize) {
+        self.topics_max = topics_max;
+    }
+
     /// Takes a grant back.
     pub fn release(&mut self, name: &TopicName, (node, form): (usize, usize), now: Instant) {
         let Some(&index) = self.by_name.get(name) else {

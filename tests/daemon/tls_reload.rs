@@ -73,7 +73,7 @@ fn a_gateway_without_tls_survives_sighup() {
     client.send_close(1000);
     client.expect_close(1000);
     let deadline = now() + PATIENCE;
-    while !gateway.log().contains("no certificates to read again") {
+    while !gateway.log().contains("the configuration was read again") {
         assert!(now() < deadline, "{}", gateway.log());
         pause(ms(5));
     }

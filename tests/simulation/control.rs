@@ -24,6 +24,7 @@ enum Call {
     Publish { topic: usize, id: usize },
     Census,
     Disconnect,
+    Renew,
 }
 
 pub(crate) struct Control {
@@ -119,6 +120,14 @@ impl Control {
         for shard in 0..self.shards {
             let asker = self.asker(Call::Census);
             self.send(shard, Request::Census { asker });
+        }
+    }
+
+    /// Has all shards take their settings over again.
+    pub(crate) fn renew(&mut self) {
+        for shard in 0..self.shards {
+            let asker = self.asker(Call::Renew);
+            self.send(shard, Request::Renew { asker });
         }
     }
 
@@ -221,6 +230,7 @@ impl Control {
                 }
             }
             (Call::Disconnect, Reply::Disconnected(count)) => self.disconnected += count,
+            (Call::Renew, Reply::Pong) => {}
             (call, reply) => panic!("{call:?} was answered {reply:?}"),
         }
     }

@@ -84,12 +84,17 @@ impl Plan {
             shard: shard::Settings {
                 shards,
                 seats: Arc::new(Seats::new(connections_max)),
-                listener_seats: vec![dice.bool().then(|| Arc::new(Seats::new(dice.usize(2..40))))],
+                listener_seats: vec![Arc::new(Seats::new(if dice.bool() {
+                    dice.usize(2..40)
+                } else {
+                    usize::MAX
+                }))],
                 buffers_bytes: 0,
                 turned_away_max: dice.usize(0..4),
                 handshakes_max: if dice.u8(..8) == 0 { 2 } else { 1000 },
                 subscriptions_max: if dice.u8(..4) == 0 { dice.usize(1..=3) } else { 100 },
                 topics_max,
+                told: Default::default(),
                 closes_kept: if dice.bool() { 1000 } else { dice.usize(..3) },
                 deflate_contexts_max: dice.usize(..6),
                 epoch_nonce: "sim".to_owned(),

@@ -1,6 +1,7 @@
 //! The shards, the clients around them, and the order in which things happen.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -11,6 +12,7 @@ use ringway::metrics::ledger::Ledger;
 use ringway::metrics::{self, Reader};
 use ringway::ring::Wait;
 use ringway::ring::sim::{Faults, SimRing, World};
+use ringway::shard::board::Board;
 use ringway::shard::labels::Labels;
 use ringway::shard::{Running, Shard};
 
@@ -127,12 +129,13 @@ impl Stage {
         let control = Control::new(post, world.clone(), plan.shards);
         let mut readers = Vec::new();
         let mut shards = Vec::new();
+        let board = Arc::new(Board::new(plan.shard.clone()));
         for post in posts {
             let (writer, reader) = metrics::shard::<Labels>();
             readers.push(reader);
             let ring = world.attach(1);
             let random = Rng::with_seed(dice.u64(..));
-            shards.push(Some(Shard::new(ring, 1, post, writer, plan.shard.clone(), random)));
+            shards.push(Some(Shard::new(ring, 1, post, writer, Arc::clone(&board), random)));
         }
         Self {
             plan,
@@ -258,6 +261,7 @@ impl Stage {
                 }
             }
             1 => self.control.take_census(),
+            2 => self.control.renew(),
             _ => {
                 let topic = self.dice.usize(..TOPICS.len() - 1);
                 self.control.publish(topic, &mut self.truth);
@@ -488,7 +492,7 @@ impl Stage {
             assert_eq!((audit.private_bytes, audit.frames_bytes), (0, 0), "{audit:?}");
             assert_eq!(reader.memory(Ledger::Private) + reader.memory(Ledger::Frames), 0);
         }
-        let seats = self.plan.shard.listener_seats.iter().flatten();
+        let seats = self.plan.shard.listener_seats.iter();
         let seats = seats.chain([&self.plan.shard.seats]);
         assert!(seats.map(|seats| seats.taken()).all(|taken| taken == 0), "a seat is left taken");
         let crowd = self.plan.shard.conn.addresses.crowd.as_ref();
