@@ -79,6 +79,15 @@ full: ## make test with the long runs: all seeds, mutants, all Autobahn cases, s
 release: ## build what operators run: target/release/ringway
 	cargo build --release --bin ringway
 
+.PHONY: paper
+paper: ## write the manual pages and shell completions to target/paper
+	cargo build --profile quick --bin ringway
+	$(QUICK) man target/paper/man
+	mkdir -p target/paper/completions
+	$(QUICK) completions bash >target/paper/completions/ringway.bash
+	$(QUICK) completions fish >target/paper/completions/ringway.fish
+	$(QUICK) completions zsh >target/paper/completions/_ringway
+
 .PHONY: image
 image: ## build a static binary and a container image of nothing but it
 	cargo rustc --release --bin ringway -- -C target-feature=+crt-static

@@ -12,7 +12,7 @@ use ringway::dialect::cause::{Cause, DrainNotice, Protocol, farewell};
 use ringway::mail::close::{Event, Kind as CloseKind};
 use ringway::metrics::catalogue::{self, ALL};
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",

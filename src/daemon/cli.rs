@@ -23,6 +23,9 @@ pub enum Verb {
     Run(Source),
     /// Check a configuration and say everything that is wrong with it.
     Check(Source),
+    /// See whether this machine is fit for a configuration, and what to do where it is not; exit status 1: it
+    /// is not.
+    Doctor(Source),
     /// Ask the gateway that runs with this configuration whether it takes clients; exit status 1: it does not.
     Health(Health),
     /// Have the gateway drain and end, as SIGTERM does.
@@ -32,6 +35,16 @@ pub enum Verb {
     /// Look at configurations.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Write the manual pages of all commands into a folder.
+    Man {
+        /// The folder; made when it is missing.
+        folder: PathBuf,
+    },
+    /// Print completions of the command line for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// What to look at.

@@ -35,7 +35,7 @@ use super::logs::Verbosity;
 use super::source::load;
 use super::start::Origin;
 use super::threads::Report;
-use super::{limits, logs, remote, systemd};
+use super::{doctor, limits, logs, paper, remote, systemd};
 
 /// How long the end may take after the last connection was told to go, beyond its close timeout.
 const END_GRACE: Duration = Duration::from_secs(2);
@@ -53,10 +53,13 @@ pub fn run(command: Command) -> Result<(), Failure> {
     match command.verb.unwrap_or(Verb::Run(command.source)) {
         Verb::Run(source) => on_ring(serve(source)),
         Verb::Check(source) => on_ring(check(source)),
+        Verb::Doctor(source) => doctor::examine(&source),
         Verb::Health(health) => off_ring(remote::health(health)),
         Verb::Drain(drain) => off_ring(remote::drain(drain)),
         Verb::Reload(target) => off_ring(remote::reload(target)),
         Verb::Config(ConfigVerb::Diff(diff)) => off_ring(remote::diff(diff)),
+        Verb::Man { folder } => paper::write_manual(&folder),
+        Verb::Completions { shell } => paper::print_completions(shell),
     }
 }
 

@@ -67,6 +67,11 @@ impl Budget {
         Self { bytes: settings.budget.unwrap_or(share), group }
     }
 
+    /// What the system gives at most: the control group's limit, or the memory of the machine.
+    pub(super) fn limit(&self) -> u64 {
+        self.group.as_ref().map_or_else(machine_bytes, |group| group.limit)
+    }
+
     /// What is used now, beside what the ledgers say: resident memory, and that of the group.
     async fn used(&self) -> (u64, u64) {
         let resident = match read("/proc/self/statm").await {

@@ -193,6 +193,11 @@ pub fn probe(settings: &Settings) -> Result<Features, StartError> {
     Ok(features)
 }
 
+/// Memory that counts as locked, of one ring with these settings, in bytes.
+pub fn locked_bytes(settings: &Settings) -> u64 {
+    setup::locked_bytes(settings)
+}
+
 /// The same with a small ring: the kernel gives locked memory back only some time after a ring is
 /// dropped, and every shard asks.
 pub(super) fn features(settings: &Settings) -> Result<Features, StartError> {

@@ -10,6 +10,7 @@ mod admission_proxies;
 mod broker_redis;
 mod close_stories;
 mod closes;
+mod commands;
 mod config_errors;
 mod control_group;
 mod cost;
