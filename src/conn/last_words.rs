@@ -15,6 +15,10 @@ const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct LastWords {
     receiver: Option<Receiver>,
+    /// When the last word was written. It goes out behind that turn.
+    began: Instant,
+    /// Bytes thrown away in later turns: what was read in the same one was sent before the client
+    /// could hear, and must not keep it from hearing.
     discarded: usize,
     /// When it has waited long enough.
     pub(super) deadline: Instant,
@@ -33,7 +37,8 @@ pub(super) enum Hearing {
 
 impl LastWords {
     pub(super) fn new(receiver: Option<Receiver>, epitaph: Epitaph, cx: &Context<'_>) -> Self {
-        Self { receiver, discarded: 0, deadline: cx.now + cx.settings.close_timeout, epitaph }
+        let (began, deadline) = (cx.now, cx.now + cx.settings.close_timeout);
+        Self { receiver, began, discarded: 0, deadline, epitaph }
     }
 
     /// Bytes of an unfinished message.
@@ -48,7 +53,9 @@ impl LastWords {
         ending: &mut Ending,
         cx: &mut Context<'_>,
     ) -> Hearing {
-        self.discarded += input.len();
+        if cx.now > self.began {
+            self.discarded += input.len();
+        }
         let mut used = 0;
         while let Some(receiver) = &mut self.receiver {
             let Ok(received) = receiver.receive(&mut input[used..], &cx.settings.messages) else {

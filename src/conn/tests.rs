@@ -488,6 +488,12 @@ fn a_client_that_sends_on_and_on_after_our_close_is_reset() {
     let mut client = Client::open();
     client.call(|conn, cx| conn.end(Cause::Drain, cx));
     let flood = masked(0x82, &[0; 125]).repeat(500);
+    // Sent before it could hear: our Close goes out behind this turn.
+    for _ in 0..20 {
+        client.send(&flood);
+    }
+    assert_eq!(client.stage(), Stage::LastWords);
+    client.wait(1);
     for _ in 0..20 {
         client.send(&flood);
     }

@@ -316,7 +316,7 @@ mod tests {
                 readers,
                 reader,
                 crate::metrics::process().1,
-                Vec::new(),
+                vec![crate::metrics::link("redis").1],
                 "1.2.3",
                 started,
             ),

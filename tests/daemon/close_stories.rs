@@ -294,6 +294,8 @@ fn told_elsewhere() -> impl Iterator<Item = String> {
         "drain",
         "proxy_header",
         "shed",
+        "position_lost",
+        "broker_lost",
     ];
     let tls = ["tls_truncated", "tls_alert", "tls_failed", "tls_timeout"];
     others.into_iter().chain(tls).map(str::to_owned)

@@ -62,6 +62,7 @@ fn lines_for_the_journal_begin_with_their_priority_and_have_no_time() {
     let script = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); exec \"$0\" \"$@\"";
     shell.args(["-c", script]).arg(ringway().get_program());
     let gateway = Gateway::start_by(shell, &["limits.connections_max=16000000"]);
+    await_lines(&gateway, "serving", 1);
     let log = gateway.log();
     assert!(log.lines().all(|line| line.starts_with("<6>") || line.starts_with("<4>")), "{log}");
     assert!(log.contains("<6> INFO serving") && log.contains("<4> WARN"), "{log}");
