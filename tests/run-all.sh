@@ -15,6 +15,8 @@ export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 # The C code of dependencies is the same in every build: ccache, where it is, compiles it once.
 [ ! -d /usr/lib/ccache ] || PATH="/usr/lib/ccache:$PATH"
 export RINGWAY="$PWD/target/debug/ringway"
+# Nothing that CI builds is built a second time.
+[ -z "${CI-}" ] || export CARGO_INCREMENTAL=0
 export RUST_BACKTRACE=1 CARGO_TERM_COLOR=never
 full=${RINGWAY_FULL-}
 if [ -n "$full" ]; then
