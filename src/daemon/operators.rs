@@ -26,7 +26,7 @@ use super::exit::Failure;
 use super::handover::Handed;
 use super::reload::{access, operator_limits};
 use super::settings;
-use super::threads::cannot_listen;
+use super::threads::{cannot_listen, patiently};
 
 /// The operators' listening socket, if there is to be one: that of the service manager where it has
 /// opened one.
@@ -37,7 +37,7 @@ pub(super) fn door(config: &Config, handed: &mut Handed) -> Result<Option<TcpLis
     let mut listen = || {
         let listener = match handed.for_operators(address) {
             Some(socket) => listen::adopt(socket, settings::of_listeners(config))?,
-            None => std::net::TcpListener::bind(address)?,
+            None => patiently(|| std::net::TcpListener::bind(address))?,
         };
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)

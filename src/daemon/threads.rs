@@ -1,9 +1,11 @@
 //! The shards' threads.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -18,6 +20,11 @@ use crate::shard::{Running, Shard};
 
 use super::exit::Failure;
 use super::limits;
+
+/// How often an address is tried, and the pause between. The kernel takes down the rings of a process that
+/// was killed after its end, and they hold its sockets: with 18,000 connections for a quarter of a second.
+const ADDRESS_TRIES: usize = 40;
+const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
 
 /// Stack of a shard's thread.
 const STACK_BYTES: usize = 1024 * 1024;
@@ -99,19 +106,37 @@ pub(super) fn listen_all(
     shards: usize,
     options: Options,
 ) -> Result<Vec<Listener>, Failure> {
-    listen::require_unused(address).map_err(|error| cannot_listen(address, &error))?;
-    let mut bound = address;
-    let mut listeners = Vec::with_capacity(shards);
-    for _ in 0..shards {
-        let listener = listen::listen(bound, options)
-            .and_then(|listener| Ok((listener.local_addr()?, listener)))
-            .map_err(|error| cannot_listen(address, &error))?;
-        // Port 0 becomes the same free port for all.
-        bound = listener.0;
-        listeners.push(listener.1.into());
-    }
+    let listen = || {
+        listen::require_unused(address)?;
+        let mut bound = address;
+        let mut listeners = Vec::with_capacity(shards);
+        for _ in 0..shards {
+            let listener = listen::listen(bound, options)?;
+            // Port 0 becomes the same free port for all.
+            bound = listener.local_addr()?;
+            listeners.push(listener.into());
+        }
+        Ok((bound, listeners))
+    };
+    let (bound, listeners) = patiently(listen).map_err(|error| cannot_listen(address, &error))?;
     tracing::info!(address = %bound, "clients may connect");
     Ok(listeners)
+}
+
+/// Tries again for a while when the address is in use.
+///
+/// Errors: those of `listen`.
+pub(super) fn patiently<T>(mut listen: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..ADDRESS_TRIES {
+        match listen() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                #[expect(clippy::disallowed_methods, reason = "nothing is served yet")]
+                std::thread::sleep(ADDRESS_PAUSE);
+            }
+            done => return done,
+        }
+    }
+    listen()
 }
 
 /// One listening socket of the service manager, in the hands of every shard.
@@ -140,7 +165,9 @@ pub(super) fn share(
 pub(super) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let remedy = match error.kind() {
-        AddrInUse => "another process listens there; stop it or choose another port",
+        AddrInUse => {
+            "another process listens there; stop it or choose another port"
+        }
         AddrNotAvailable => "no interface of this machine has the address",
         PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
         _ => "check the address in the configuration",

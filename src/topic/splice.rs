@@ -70,9 +70,13 @@ enum Phase {
 }
 
 impl<A> Splice<A> {
-    /// Whether the engine is still to end the topic's life: nobody else knows that it must.
-    fn is_outdated(&self) -> bool {
-        matches!(self.phase, Phase::Asked { outdated: Some(_), .. })
+    /// Whether the engine is still to end the topic's life, or to say whether it has forgotten what was
+    /// delivered: nobody else would know.
+    fn is_unsettled(&self) -> bool {
+        match &self.phase {
+            Phase::Asked { outdated, .. } => outdated.is_some(),
+            Phase::Following(following) => following.is_suspended(),
+        }
     }
 }
 
@@ -267,9 +271,7 @@ impl<A: Copy> Splices<A> {
                 return;
             }
             let topic = entry.remove();
-            if let Some(splice) = self.topics.get_mut(&topic)
-                && splice.is_outdated()
-            {
+            if let Some(splice) = self.topics.get_mut(&topic).filter(|s| s.is_unsettled()) {
                 splice.leave_at = None;
                 self.depart_unless_wanted(&topic, now + RENEWAL_PAUSE);
                 continue;
@@ -279,7 +281,7 @@ impl<A: Copy> Splices<A> {
     }
 
     /// Nobody can be told where the topic begins. The link asks again for whoever is subscribed, and
-    /// to end an outdated life; a topic that is only beginning is left, and the next who comes begins
+    /// to settle what is open; a topic that is only beginning is left, and the next who comes begins
     /// it again.
     fn refuse(&mut self, name: &TopicName, ticket: u32, now: Instant) {
         let Some(splice) = self.topics.get_mut(name).filter(|s| s.ticket == ticket) else { return };
@@ -287,7 +289,7 @@ impl<A: Copy> Splices<A> {
             let asker = waiting.applicant.asker;
             self.effects.push_back(Effect::Refused { asker, topic: name.clone() });
         }
-        if !splice.interests.is_empty() || splice.is_outdated() {
+        if !splice.interests.is_empty() || splice.is_unsettled() {
             return self.depart_unless_wanted(name, now + RENEWAL_PAUSE);
         }
         if let Some(departure) = splice.leave_at {

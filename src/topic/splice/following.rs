@@ -109,6 +109,11 @@ impl Following {
         }
     }
 
+    /// Whether the engine is still to say how far it has come.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.suspended_at.is_some()
+    }
+
     /// The engine cannot be reached: what was asked is not answered.
     pub(super) fn suspend(&mut self) {
         self.reading = None;

@@ -509,6 +509,26 @@ fn an_engine_that_forgot_what_it_sent_begins_a_new_life() {
 }
 
 #[test]
+fn a_topic_that_nobody_wants_is_kept_until_the_engine_has_said_what_it_remembers() {
+    let mut stage = Stage::new(Mode::Stream);
+    stage.connect();
+    stage.subscribe(None);
+    stage.take_effects();
+    for event in [Event::Work, Event::Answer, Event::Publish, Event::Arrive] {
+        stage.happen(event);
+    }
+    stage.leave(0);
+    stage.happen(Event::Restart { lost: 1 });
+    stage.happen(Event::Wait { seconds: 10 });
+    // Another gateway publishes first: the offset is taken by something else.
+    stage.happen(Event::Publish);
+    stage.happen(Event::Connect);
+    stage.subscribe(Some(Position { offset: 0, epoch: Epoch::new("e0") }));
+    stage.rest();
+    assert_eq!(stage.engine.epoch().as_str(), "e1");
+}
+
+#[test]
 fn what_is_asked_of_a_silent_engine_is_asked_again_when_the_connection_has_ended() {
     let mut stage = Stage::new(Mode::Stream);
     stage.connect();
