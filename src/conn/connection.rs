@@ -241,7 +241,6 @@ impl Connection {
 
     /// Does what is due at `cx.now`.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        let waits_for_us = self.is_ready();
         match &mut self.phase {
             Phase::Head(head) if head.deadline <= cx.now => {
                 self.ending.begin(Cause::HeadTimeout);
@@ -258,8 +257,6 @@ impl Connection {
                 admission.time_out(cx);
                 self.phase = self.last_words(None, cx);
             }
-            // What it is late with may have come and wait for its turn.
-            Phase::Open(_) if waits_for_us => {}
             Phase::Open(open) => {
                 if let Some(cause) = open.handle_timeout(cx) {
                     self.finish(cause, cx);

@@ -332,24 +332,6 @@ fn compressed_messages_wait_when_enough_was_inflated_and_others_do_not() {
 }
 
 #[test]
-fn a_client_is_not_late_with_what_waits_for_its_turn() {
-    let (mut client, hello) = compressing();
-    client.wait(100);
-    assert_eq!(client.take(), b"\x89\x00");
-    client.codec.begin_turn(0);
-    client.send(&hello);
-    client.wait(8);
-    assert_eq!((client.stage(), client.conn.is_ready()), (Stage::Talking, true));
-    client.codec.begin_turn(1000);
-    client.call(Connection::resume);
-    client.wait(0);
-    assert_eq!(client.stage(), Stage::Talking);
-    client.wait(100);
-    client.wait(8);
-    client.assert_verdict(1006, Initiator::Server, Cause::PingTimeout);
-}
-
-#[test]
 fn a_message_completed_in_a_full_turn_is_no_longer_awaited() {
     let mut client = Client::open();
     client.send(&masked(0x01, b"a"));
