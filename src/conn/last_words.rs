@@ -15,8 +15,6 @@ const DISCARD_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct LastWords {
     receiver: Option<Receiver>,
-    /// When the last word was written. It goes out behind that turn.
-    began: Instant,
     /// Bytes thrown away in later turns: what was read in the same one was sent before the client
     /// could hear, and must not keep it from hearing.
     discarded: usize,
@@ -37,8 +35,7 @@ pub(super) enum Hearing {
 
 impl LastWords {
     pub(super) fn new(receiver: Option<Receiver>, epitaph: Epitaph, cx: &Context<'_>) -> Self {
-        let (began, deadline) = (cx.now, cx.now + cx.settings.close_timeout);
-        Self { receiver, began, discarded: 0, deadline, epitaph }
+        Self { receiver, discarded: 0, deadline: cx.now + cx.settings.close_timeout, epitaph }
     }
 
     /// Bytes of an unfinished message.
@@ -53,7 +50,8 @@ impl LastWords {
         ending: &mut Ending,
         cx: &mut Context<'_>,
     ) -> Hearing {
-        if cx.now > self.began {
+        let is_later_turn = cx.now + cx.settings.close_timeout > self.deadline;
+        if is_later_turn {
             self.discarded += input.len();
         }
         let mut used = 0;

@@ -165,9 +165,7 @@ pub(super) fn share(
 pub(super) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let remedy = match error.kind() {
-        AddrInUse => {
-            "another process listens there; stop it or choose another port"
-        }
+        AddrInUse => "another process listens there; stop it or choose another port",
         AddrNotAvailable => "no interface of this machine has the address",
         PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
         _ => "check the address in the configuration",

@@ -290,7 +290,13 @@ impl Stage {
                 self.disconnect();
                 let engine = &mut self.engine;
                 engine.top -= engine.top.min(lost as u64);
-                let top = engine.top;
+                let (top, epoch) = (engine.top, engine.epoch());
+                // What no gateway remembers any more is lost without a trace: docs/brokers.md tells.
+                let mut phases = self.splices.topics.values().map(|splice| &splice.phase);
+                if !phases.any(|phase| matches!(phase, Phase::Following(_))) {
+                    self.content.retain(|at, _| at.0 != epoch.as_str() || at.1 <= top);
+                }
+                let engine = &mut self.engine;
                 engine.entries.retain(|p| p.offset.unwrap() <= top);
                 engine.restarts += 1;
                 engine.kept = top;
