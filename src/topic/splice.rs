@@ -73,10 +73,8 @@ impl<A> Splice<A> {
     /// Whether the engine is still to end the topic's life, or to say whether it has forgotten what was
     /// delivered: nobody else would know.
     fn is_unsettled(&self) -> bool {
-        match &self.phase {
-            Phase::Asked { outdated, .. } => outdated.is_some(),
-            Phase::Following(following) => following.is_suspended(),
-        }
+        matches!(&self.phase, Phase::Asked { outdated: Some(_), .. })
+            || matches!(&self.phase, Phase::Following(following) if following.is_suspended())
     }
 }
 
